@@ -1,0 +1,1 @@
+"""Gapless: follow ordered sources for ever and turn them into tables."""
