@@ -84,12 +84,25 @@ class SourceUnavailable(SourceError):
     exit_code = 3
 
 
-class RateLimited(SourceUnavailable):
-    """The endpoint asked us to slow down."""
+class TimedOut(SourceUnavailable):
+    """The endpoint did not answer in time: it may be busy, or the request too large for it."""
 
-    def __init__(self, what: str, *, retry_after_seconds: float | None = None, source: str | None = None) -> None:
+
+class RateLimited(SourceUnavailable):
+    """The endpoint asked us to slow down. `code` is set when it did so by a JSON-RPC error inside an ordinary answer:
+    some nodes use the same code for an answer that would be too large."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        retry_after_seconds: float | None = None,
+        code: int | None = None,
+        source: str | None = None,
+    ) -> None:
         super().__init__(what, source=source)
         self.retry_after_seconds = retry_after_seconds
+        self.code = code
 
 
 class BadAnswer(SourceError):
@@ -97,6 +110,10 @@ class BadAnswer(SourceError):
 
     retryable = True
     exit_code = 3
+
+
+class AnswerTooLarge(BadAnswer):
+    """The answer is larger than we take at once: ask for less."""
 
 
 class RequestRefused(SourceError):
