@@ -1,0 +1,291 @@
+"""From a segment to a batch: decode, run handlers, digest. Synchronous; runs on the deriving thread.
+
+The one path for live, backfill, repair and replay. Entries before a failing one are kept: the batch then ends just
+below it and `Derivation.failure` says why it goes no further.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gapless.arrow import record_batch
+from gapless.digest import entry_digests
+from gapless.engine.handlers import Handler, TableBinding
+from gapless.engine.state import Key, Reader, StateCache
+from gapless.engine.tables import Tables
+from gapless.errors import GaplessError, HandlerFailed
+from gapless.model import Cursor, Entry, Quarantined, Segment, Undo
+from gapless.schema import Rows, Table, canonical_json, python_column
+from gapless.sources import AnyDecoder, Decoded, Events
+from gapless.store import Batch, StateRow
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A batch, its number for the state cache, and why it ends early (if it does)."""
+
+    batch: Batch | None
+    number: int
+    failure: GaplessError | None = None
+    skipped: frozenset[str] = frozenset()
+    """User fact tables whose handlers needed state in a stateless derivation: their rows are not in the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    position: int
+    index: int
+    record: Any
+    handlers: Sequence[Handler]
+
+
+class Deriver:
+    """Turns segments of one source into batches. Not thread-safe: one thread at a time.
+
+    Without `read_state` it is stateless: a handler that touches state is skipped for that event. For replacing and
+    verifying facts in the middle, where state as it was is not known."""
+
+    def __init__(
+        self,
+        source: str,
+        decoder: AnyDecoder,
+        handlers: Sequence[Handler],
+        bindings: Sequence[TableBinding],
+        read_state: Reader | None,
+        state_cache_rows_max: int,
+    ) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._bindings = tuple(bindings)
+        self._single: dict[str, list[Handler]] = {}
+        self._batched: dict[str, list[Handler]] = {}
+        for handler in handlers:
+            (self._batched if handler.batch else self._single).setdefault(handler.event, []).append(handler)
+        self._stateless = read_state is None
+        self._cache = StateCache(read_state or _no_state, state_cache_rows_max)
+        self._tables = Tables(self._bindings, self._cache)
+        self._record_types: dict[str, Any] = {}
+        self._skipped: set[str] = set()
+
+    @property
+    def has_state(self) -> bool:
+        return any(b.is_state for b in self._bindings)
+
+    def reset(self, as_of_ancestor: Sequence[Undo] = ()) -> None:
+        """Forget what was derived but not committed."""
+        self._cache.reset(as_of_ancestor)
+
+    def committed(self, number: int) -> None:
+        self._cache.committed(number)
+
+    def derive(
+        self,
+        segment: Segment[Any],
+        *,
+        finalized: int,
+        head: int | None = None,
+        rewind_to: Cursor | None = None,
+    ) -> Derivation:
+        """The batch of a segment. Entries above `finalized` get undo records."""
+        self._skipped.clear()
+        decoded = self._decoder.decode(segment)
+        entries = segment.entries
+        self._cache.begin_batch()
+        for facts in self._tables.facts:
+            facts.begin_batch()
+        quarantined = list(decoded.quarantined)
+        done, failure = len(entries), None
+        if self._batched:
+            done, failure = self._run_batched(decoded, entries, quarantined)
+        if self._single:
+            single_done, single_failure = self._run_single(decoded, entries[:done], finalized, quarantined)
+            if single_failure is not None:
+                done, failure = single_done, single_failure
+        number, changes, undo = self._cache.take_batch()
+        rows = [*decoded.rows, *(facts.take(entries) for facts in self._tables.facts)]
+        if done < len(entries):
+            entries = entries[:done]
+            rows = [_head(r, done) for r in rows]
+            quarantined = [q for q in quarantined if entries and q.position <= entries[-1].position]
+        if not entries:
+            return Derivation(None, number, failure)
+        rows = [r for r in rows if len(r)]
+        digests, counts = entry_digests(entries, rows)
+        batch = Batch(
+            source=segment.source,
+            entries=entries,
+            digests=tuple(digests),
+            counts=tuple(counts),
+            rows=tuple(rows),
+            changes=() if self._stateless else changes,
+            undo=() if self._stateless else undo,
+            quarantined=tuple(quarantined),
+            rewind_to=rewind_to,
+            head=head,
+            finalized=finalized,
+        )
+        return Derivation(batch, number, failure, frozenset(self._skipped))
+
+    def state_rows(self, table: Table) -> list[StateRow]:
+        """The state rows in memory; everything, where the cache was made to keep everything."""
+        return self._cache.rows(table)
+
+    # --- per-event handlers -----------------------------------------------------------------------------------------
+
+    def _run_single(
+        self, decoded: Decoded, entries: Sequence[Entry], finalized: int, quarantined: list[Quarantined]
+    ) -> tuple[int, GaplessError | None]:
+        """Run the per-event handlers in chain order. Returns how many entries were done, and the failure."""
+        queue = self._in_order(decoded.events)
+        upcoming = next(queue, None)
+        for done, entry in enumerate(entries):
+            self._cache.begin_entry(entry.position, final=entry.position <= finalized)
+            self._cache.savepoint()
+            while upcoming is not None and upcoming.position == entry.position:
+                failure = self._call(upcoming, quarantined)
+                if failure is not None:
+                    self._cache.rollback()
+                    return done, failure
+                upcoming = next(queue, None)
+            self._cache.release()
+        return len(entries), None
+
+    def _in_order(self, all_events: Sequence[Events]) -> Iterator[_Event]:
+        merged: list[_Event] = []
+        for events in all_events:
+            handlers = self._single.get(events.name)
+            if not handlers:
+                continue
+            record_type = self._record_type(events)
+            columns = [python_column(c, v) for c, v in zip(events.rows.table.columns, events.rows.columns, strict=True)]
+            for (position, index), values in zip(events.order, zip(*columns, strict=True), strict=True):
+                merged.append(_Event(position, index, record_type._make(values), handlers))
+        merged.sort(key=lambda e: (e.position, e.index))
+        return iter(merged)
+
+    def _record_type(self, events: Events) -> Any:
+        if events.name not in self._record_types:
+            typename = events.name.rsplit(".", 1)[-1]
+            names = [c.name for c in events.rows.table.columns]
+            self._record_types[events.name] = namedtuple(typename, names)
+        return self._record_types[events.name]
+
+    def _call(self, event: _Event, quarantined: list[Quarantined]) -> GaplessError | None:
+        facts_tables = self._tables.facts
+        for handler in event.handlers:
+            for facts in facts_tables:
+                facts.begin_event(event.position, event.index)
+            marks = [facts.mark() for facts in facts_tables]
+            self._cache.savepoint()
+            try:
+                handler.function(event.record, self._tables)
+            except StateUnavailable:
+                self._take_back(marks)
+                self._skipped.update(b.table.name for b in self._bindings if not b.is_state)
+            except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
+                self._take_back(marks)
+                if not handler.independent:
+                    return _failed(self._source, handler, event, error)
+                quarantined.append(_quarantined(self._source, handler, event, error))
+            else:
+                self._cache.release()
+        return None
+
+    def _take_back(self, marks: Sequence[int]) -> None:
+        self._cache.rollback()
+        for facts, mark in zip(self._tables.facts, marks, strict=True):
+            facts.cut(mark)
+
+    # --- batch handlers ---------------------------------------------------------------------------------------------
+
+    def _run_batched(
+        self, decoded: Decoded, entries: Sequence[Entry], quarantined: list[Quarantined]
+    ) -> tuple[int, GaplessError | None]:
+        done, failure = len(entries), None
+        for facts in self._tables.facts:
+            facts.end_events()
+        for events in decoded.events:
+            for handler in self._batched.get(events.name, ()):
+                done_here, failed = self._call_batched(handler, events, entries, quarantined)
+                if failed is not None and done_here < done:
+                    done, failure = done_here, failed
+        return done, failure
+
+    def _call_batched(
+        self, handler: Handler, events: Events, entries: Sequence[Entry], quarantined: list[Quarantined]
+    ) -> tuple[int, GaplessError | None]:
+        """One call for the whole run; if it raises, entry by entry, to find and keep what is before the fault."""
+        if self._try_batch(handler, events.rows) is None:
+            return len(entries), None
+        start = 0
+        for done, (entry, count) in enumerate(zip(entries, events.rows.counts, strict=True)):
+            rows = _slice(events.rows, start, count)
+            start += count
+            error = self._try_batch(handler, rows)
+            if error is None:
+                continue
+            if not handler.independent:
+                return done, _failed(self._source, handler, _Event(entry.position, -1, None, ()), error)
+            quarantined.append(_quarantined(self._source, handler, _Event(entry.position, -1, None, ()), error))
+        return len(entries), None
+
+    def _try_batch(self, handler: Handler, rows: Rows) -> Exception | None:
+        if not len(rows):
+            return None
+        marks = [facts.mark() for facts in self._tables.facts]
+        try:
+            handler.function(record_batch(rows.table, rows.columns), self._tables)
+        except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
+            for facts, mark in zip(self._tables.facts, marks, strict=True):
+                facts.cut(mark)
+            return error
+        return None
+
+
+class StateUnavailable(GaplessError):
+    """A stateless derivation met a handler that needs state."""
+
+
+def _no_state(table: Table, _keys: Sequence[Key]) -> dict[Key, StateRow]:
+    raise StateUnavailable(f"State table {table.name!r} cannot be read here")
+
+
+def _slice(rows: Rows, start: int, count: int) -> Rows:
+    return replace(rows, columns=tuple(c[start : start + count] for c in rows.columns), counts=(count,))
+
+
+def _head(rows: Rows, entries: int) -> Rows:
+    """The rows of the first so many entries."""
+    counts = rows.counts[:entries]
+    kept = sum(counts)
+    return replace(rows, columns=tuple(c[:kept] for c in rows.columns), counts=counts)
+
+
+def _failed(source: str, handler: Handler, event: _Event, error: Exception) -> HandlerFailed:
+    where = f"block {event.position}"
+    if event.index >= 0:
+        where += f", transaction {event.record.transaction_hash}, log {event.index}"
+    failure = HandlerFailed(
+        f"Handler {handler.name!r} raised {type(error).__name__}: {error} at {where}",
+        source=source,
+        position=event.position,
+        todo="The blocks before it are committed. Mend the handler and run again, or declare it independent, so that "
+        "such events go to quarantine.",
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _quarantined(source: str, handler: Handler, event: _Event, error: Exception) -> Quarantined:
+    record = {} if event.record is None else {k: str(v) for k, v in event.record._asdict().items()}
+    return Quarantined(
+        source=source,
+        position=event.position,
+        item=f"log:{event.index}" if event.index >= 0 else "block",
+        consumer=handler.name,
+        reason=f"{type(error).__name__}: {error}",
+        payload=canonical_json(record),
+    )

@@ -1,0 +1,131 @@
+"""Decisions about a source, without I/O: what to fetch next, what a mismatch means, how deep to look for an ancestor.
+
+Everything here is synchronous and pure, so that tests can enumerate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gapless.errors import ForkBeyondFinality, ForkTooDeep
+from gapless.model import Cursor, Entry, Head
+
+LIVE_WITHIN_POSITIONS = 8
+"""So close to its target a source counts as live, not as catching up."""
+
+
+class Until(StrEnum):
+    """Where a run ends by itself."""
+
+    FOREVER = "forever"
+    HEAD = "head"
+    FINALIZED = "finalized"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowOptions:
+    """How one source is followed. Positions are inclusive."""
+
+    start: int
+    end: int | None = None
+    confirmations: int = 0
+    until: Until | int = Until.FOREVER
+    reorg_positions_max: int = 1000
+    stall_after_seconds: float = 300.0
+    poll_timeout_seconds: float = 5.0
+    """How long one wait for a new head lasts before the loop looks around."""
+    inflight_segments_max: int = 4
+    """Segments fetched ahead of the one being decoded."""
+    inflight_bytes_max: int = 64 * 1024 * 1024
+    """Received bytes waiting to be decoded before fetching pauses."""
+    retry_seconds_max: float = 30.0
+    """Longest pause between attempts while a source or store is unavailable."""
+    state_cache_rows_max: int = 200_000
+
+
+def before_first(start: int) -> Cursor:
+    """The cursor of an empty store: just below the first position, with no id."""
+    return Cursor(start - 1, "")
+
+
+def target(head: Head, options: FollowOptions) -> int:
+    """The highest position that may be committed now."""
+    limit = head.latest.position - options.confirmations
+    if options.until is Until.FINALIZED:
+        limit = min(limit, head.finalized)
+    if isinstance(options.until, int):
+        limit = min(limit, options.until)
+    if options.end is not None:
+        limit = min(limit, options.end)
+    return limit
+
+
+def reached(position: int, head: Head, options: FollowOptions) -> bool:
+    """True when a run with an end has nothing left to do at this head."""
+    if options.end is not None and position >= options.end:
+        return True
+    if isinstance(options.until, int):
+        return position >= options.until
+    if options.until is Until.FOREVER:
+        return False
+    return position >= target(head, options)
+
+
+def ranges(first: int, last: int, span: int) -> list[tuple[int, int]]:
+    """`first..last` cut into runs of at most `span`."""
+    return [(a, min(a + span - 1, last)) for a in range(first, last + 1, span)]
+
+
+def links(cursor: Cursor, first: Entry, start: int) -> bool:
+    """Whether an entry continues what is committed. Nothing is known about the parent of the very first position."""
+    if first.position != cursor.position + 1:
+        return False
+    return (cursor.position == start - 1 and cursor.id == "") or first.parent_id == cursor.id
+
+
+def head_contradicts(cursor: Cursor, head: Head) -> bool:
+    """The source shows another id at the very position committed last: a fork that linkage has not shown yet."""
+    return head.latest.position == cursor.position and head.latest.id != cursor.id and cursor.id != ""
+
+
+def probe_depths(depth_max: int) -> list[int]:
+    """How far below the cursor to look for the common ancestor: galloping, ending exactly at the cap."""
+    depths = [0]
+    step = 1
+    while depths[-1] < depth_max:
+        depths.append(min(depths[-1] + step, depth_max))
+        step *= 2
+    return depths
+
+
+def highest_common(stored: Mapping[int, str], seen: Sequence[Cursor | None]) -> Cursor | None:
+    """The highest position where the stored id is still on the source's chain."""
+    common = [c for c in seen if c is not None and stored.get(c.position) == c.id]
+    return max(common, default=None)
+
+
+def check_fork(source: str, cursor: Cursor, ancestor: Cursor, finalized: int | None, depth_max: int) -> None:
+    """Refuse a fork that must not be undone automatically."""
+    depth = cursor.position - ancestor.position
+    if finalized is not None and ancestor.position < finalized:
+        raise ForkBeyondFinality(
+            f"The chain replaced {depth} entries, down to {ancestor.position}, though {finalized} was final",
+            source=source,
+            position=ancestor.position,
+            todo="Nothing was undone. Check the endpoints; if the chain really went back, stop and run "
+            f"`gapless rewind --to {ancestor.position} --source {source}`.",
+        )
+    if depth > depth_max:
+        raise ForkTooDeep(
+            f"The chain replaced {depth} entries; at most {depth_max} are undone automatically",
+            source=source,
+            position=ancestor.position,
+            todo="Nothing was undone. Check the endpoints; then raise `reorg_max`, or run "
+            f"`gapless rewind --to {ancestor.position} --source {source}`.",
+        )
+
+
+def is_live(position: int, goal: int) -> bool:
+    return goal - position <= LIVE_WITHIN_POSITIONS

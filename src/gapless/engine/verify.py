@@ -1,0 +1,150 @@
+"""Derive again and compare with what is stored, entry by entry and table by table.
+
+Facts are compared row by row through their canonical lines. State tables can only be compared as a whole, by folding
+everything from the first block on: that happens when the range is everything that is committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gapless.engine.derive import Deriver
+from gapless.errors import NotReady
+from gapless.model import Head, Segment
+from gapless.schema import Nature, Rows, Schema, Table
+from gapless.sources import AnySource
+from gapless.store import Batch, StateRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One entry's rows of one table differ. Digests are of the table's rows of that entry; for table
+    `gapless_entries` they are the block ids or recorded digests themselves."""
+
+    position: int
+    table: str
+    stored: str
+    derived: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    first: int
+    last: int
+    checked: int
+    mismatches: tuple[Mismatch, ...]
+
+
+class Verifier:
+    """Verifies one source's stored tables against the source itself."""
+
+    def __init__(self, source: AnySource, deriver: Deriver, store: Store, schema: Schema) -> None:
+        self._source = source
+        self._deriver = deriver
+        self._store = store
+        self._facts = schema.of(source.name, Nature.FACT)
+
+    async def verify(self, first: int, last: int, head: Head) -> Verification:
+        """Compare `first..last`, all of it committed."""
+        if head.latest.position < last:
+            raise NotReady(
+                f"The source's head is {head.latest.position}, below {last}",
+                source=self._source.name,
+                todo="Verify against an endpoint that has the whole range.",
+            )
+        mismatches: list[Mismatch] = []
+        position = first
+        while position <= last:
+            upto = min(position + self._source.span() - 1, last)
+            segment = await self._source.fetch(position, upto, head=head)
+            mismatches += self._compare(segment, head)
+            position = upto + 1
+        return Verification(first, last, last - first + 1, tuple(mismatches))
+
+    def _compare(self, segment: Segment[Any], head: Head) -> list[Mismatch]:
+        derivation = self._deriver.derive(segment, finalized=head.finalized)
+        if derivation.failure is not None:
+            raise derivation.failure
+        batch = derivation.batch
+        if batch is None:
+            return []
+        first, last = segment.first.position, segment.last.position
+        found = self._compare_entries(batch, first, last)
+        derived = {rows.table.name: rows for rows in batch.rows}
+        for table in self._facts:
+            if table.name in derivation.skipped:
+                continue
+            found += self._compare_table(table, derived.get(table.name), batch, first, last)
+        return sorted(found, key=lambda m: (m.position, m.table))
+
+    def _compare_entries(self, batch: Batch, first: int, last: int) -> list[Mismatch]:
+        stored = {s.entry.position: s for s in self._store.entries(batch.source, first, last)}
+        found = []
+        for entry, digest in zip(batch.entries, batch.digests, strict=True):
+            row = stored.get(entry.position)
+            if row is None or row.entry.id != entry.id:
+                found.append(Mismatch(entry.position, "gapless_entries", "" if row is None else row.entry.id, entry.id))
+            elif row.digest != digest and not self._deriver.has_state:
+                found.append(Mismatch(entry.position, "gapless_entries", row.digest, digest))
+        return found
+
+    def _compare_table(self, table: Table, derived: Rows | None, batch: Batch, first: int, last: int) -> list[Mismatch]:
+        columns, positions = self._store.facts(table, first, last)
+        lines = Rows(table, tuple(columns), (len(positions),)).lines if positions else []
+        stored = _by_position(lines, positions)
+        expected: dict[int, list[str]] = {}
+        if derived is not None:
+            start = 0
+            for entry, count in zip(batch.entries, derived.counts, strict=True):
+                expected[entry.position] = derived.lines[start : start + count]
+                start += count
+        return [
+            Mismatch(p, table.name, _digest(stored.get(p, [])), _digest(expected.get(p, [])))
+            for p in sorted({*stored, *expected})
+            if stored.get(p, []) != expected.get(p, [])
+        ]
+
+
+def _by_position(lines: Sequence[str], positions: Sequence[int]) -> Mapping[int, list[str]]:
+    grouped: dict[int, list[str]] = {}
+    for line, position in zip(lines, positions, strict=True):
+        grouped.setdefault(position, []).append(line)
+    return grouped
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+async def fold_state(
+    source: AnySource, deriver: Deriver, store: Store, schema: Schema, first: int, last: int, head: Head
+) -> list[Mismatch]:
+    """Fold everything from the first entry in memory and compare every state row with the stored one. The deriver
+    must be one made for this, whose state reads find nothing and whose cache keeps everything."""
+    position = first
+    while position <= last:
+        upto = min(position + source.span() - 1, last)
+        segment = await source.fetch(position, upto, head=head)
+        derivation = deriver.derive(segment, finalized=last)
+        if derivation.failure is not None:
+            raise derivation.failure
+        position = upto + 1
+    mismatches = []
+    for table in schema.of(source.name, Nature.STATE):
+        expected = {row.values for row in deriver.state_rows(table)}
+        stored = {row.values for row in store.state_rows(table)}
+        if expected != stored:
+            mismatches.append(Mismatch(last, table.name, _rows_digest(stored), _rows_digest(expected)))
+    return mismatches
+
+
+def no_rows(_table: Table, _keys: Sequence[tuple[str | None, ...]]) -> dict[tuple[str | None, ...], StateRow]:
+    """State as it is before the first entry."""
+    return {}
+
+
+def _rows_digest(rows: set[tuple[str | None, ...]]) -> str:
+    return _digest(sorted("\t".join("\\N" if v is None else v for v in row) for row in rows))
