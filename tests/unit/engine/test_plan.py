@@ -1,0 +1,106 @@
+"""Decisions, enumerated."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapless.engine import plan
+from gapless.errors import ForkBeyondFinality, ForkTooDeep
+from gapless.model import Cursor, Entry, Evidence, Head
+
+
+def head(position: int, finalized: int = -1) -> Head:
+    return Head(Cursor(position, f"id{position}"), finalized, 0)
+
+
+def entry(position: int, parent: str) -> Entry:
+    return Entry(position, f"id{position}", parent, 0, Evidence.CHECKED)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (plan.FollowOptions(start=0), 100),
+        (plan.FollowOptions(start=0, confirmations=12), 88),
+        (plan.FollowOptions(start=0, end=50), 50),
+        (plan.FollowOptions(start=0, end=200), 100),
+        (plan.FollowOptions(start=0, until=plan.Until.FINALIZED), 60),
+        (plan.FollowOptions(start=0, until=70), 70),
+        (plan.FollowOptions(start=0, until=plan.Until.HEAD, confirmations=3), 97),
+    ],
+)
+def test_target(options: plan.FollowOptions, expected: int) -> None:
+    """The target is the lowest of head less confirmations, end, and what the run was told to reach."""
+    assert plan.target(head(100, 60), options) == expected
+
+
+def test_a_run_without_an_end_is_never_reached() -> None:
+    """Following for ever has no end, however far it is."""
+    assert not plan.reached(10**9, head(5), plan.FollowOptions(start=0))
+
+
+@pytest.mark.parametrize(("position", "done"), [(99, False), (100, True)])
+def test_until_head_is_reached_at_the_head(position: int, done: bool) -> None:
+    """`--until head` ends when the head is committed, not before."""
+    assert plan.reached(position, head(100), plan.FollowOptions(start=0, until=plan.Until.HEAD)) is done
+
+
+def test_links_compares_ids_not_numbers() -> None:
+    """The next number with another parent is a fork, not a continuation."""
+    assert plan.links(Cursor(7, "id7"), entry(8, "id7"), 0)
+    assert not plan.links(Cursor(7, "id7"), entry(8, "other"), 0)
+    assert not plan.links(Cursor(7, "id7"), entry(9, "id7"), 0)
+
+
+def test_the_very_first_entry_links_to_anything() -> None:
+    """Nothing is known about the parent of the first position, and only of that one."""
+    assert plan.links(plan.before_first(5), entry(5, "unknown"), 5)
+    assert not plan.links(Cursor(4, "id4"), entry(5, "unknown"), 5)
+
+
+@given(st.integers(1, 5000))
+def test_probes_end_at_the_cap(cap: int) -> None:
+    """Galloping looks at the cursor first, grows, and ends exactly at the cap."""
+    depths = plan.probe_depths(cap)
+    assert depths[0] == 0
+    assert depths[-1] == cap
+    assert all(a < b for a, b in itertools.pairwise(depths))
+    assert len(depths) <= 2 + cap.bit_length()
+
+
+def test_highest_common_ignores_other_branches_and_unknown_positions() -> None:
+    """Only a position with the same id on both sides is common."""
+    stored = {1: "a", 2: "b", 3: "c"}
+    seen = [Cursor(1, "a"), Cursor(2, "b"), Cursor(3, "x"), None]
+    assert plan.highest_common(stored, seen) == Cursor(2, "b")
+    assert plan.highest_common(stored, [Cursor(3, "x")]) is None
+
+
+def test_a_fork_within_bounds_is_allowed() -> None:
+    """A fork that ends at the last final entry, or above, may be undone."""
+    plan.check_fork("s", Cursor(100, "a"), Cursor(36, "b"), 36, 64)
+
+
+def test_a_fork_below_what_was_final_halts() -> None:
+    """What was final is never undone automatically."""
+    with pytest.raises(ForkBeyondFinality, match="36 was final"):
+        plan.check_fork("s", Cursor(100, "a"), Cursor(35, "b"), 36, 1000)
+
+
+def test_a_fork_beyond_the_cap_halts() -> None:
+    """A fork deeper than the cap waits for an operator."""
+    with pytest.raises(ForkTooDeep, match="65 entries"):
+        plan.check_fork("s", Cursor(100, "a"), Cursor(35, "b"), None, 64)
+
+
+@given(st.integers(0, 100), st.integers(0, 300), st.integers(1, 50))
+def test_ranges_cover_everything_once(first: int, length: int, span: int) -> None:
+    """Cut ranges are consecutive, in order, and lose nothing."""
+    last = first + length
+    cut = plan.ranges(first, last, span)
+    assert [p for a, b in cut for p in range(a, b + 1)] == list(range(first, last + 1))
+    assert all(b - a + 1 <= span for a, b in cut)
