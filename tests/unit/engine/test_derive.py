@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gapless.declare import Address, UInt256, bind, key
+from gapless.declare import UInt256, bind, key
 from gapless.engine.derive import Deriver
 from gapless.engine.handlers import Handler
 from gapless.engine.state import Key
