@@ -1,0 +1,73 @@
+# Gapless. `make help` lists the targets.
+#
+# Needs python3 (3.11 or newer) and make; all else is installed below this folder, into .venv and .tools, by the
+# registries' ordinary clients. Stamps in .venv make a second call instant and a changed pyproject.toml install again.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+PYTEST := $(PY) -m pytest
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: help
+help:  ## list these targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*##  *\(.*\)$$/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
+
+# --- installing ----------------------------------------------------------------------------------------------------
+
+# A virtual environment made for another folder (the checkout was moved or copied) would import the code from there.
+ifneq ($(shell cat $(VENV)/.made-for 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.made-for
+endif
+
+$(VENV)/.made-for:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Gapless needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name a newer one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: its venv or ensurepip module is missing." >&2; \
+	  echo "Debian and Ubuntu have them in the package python3-venv." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@# older ones do not know dependency groups
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@printf '%s\n' '$(CURDIR)' > $@
+
+$(VENV)/.installed-base: $(VENV)/.made-for pyproject.toml
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-all: $(VENV)/.made-for pyproject.toml
+	$(PIP) install --quiet --editable '.[postgres,arrow]' --group lint --group test
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed-all  ## install everything that development needs into .venv
+
+# --- checking ------------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(VENV)/.installed-all  ## formatting, lint rules, types, layers
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: test
+test: lint  ## everything the tests need, then lint and all tests but the nightly ones
+	$(PYTEST) -m "not slow" -n 2
+
+.PHONY: nightly
+nightly: $(VENV)/.installed-all  ## the long tests: kills, long runs, simulations
+	$(PYTEST) -m slow --timeout 3600
+
+.PHONY: bench
+bench: $(VENV)/.installed-all  ## measure this machine: logs/s, blocks/s, memory, CPU
+	$(PY) -m benchmarks
+
+.PHONY: clean
+clean:  ## remove everything that was installed or built here
+	rm -rf $(VENV) .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
