@@ -100,6 +100,8 @@ class Receipt(msgspec.Struct, gc=False, rename="camel"):
     effective_gas_price: str | None = None
     deposit_nonce: str | None = None
     deposit_receipt_version: str | None = None
+    blob_gas_used: str | None = None
+    blob_gas_price: str | None = None
 
 
 class FullBlock(Header, gc=False, rename="camel"):
