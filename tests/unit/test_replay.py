@@ -246,9 +246,11 @@ def test_logs_of_one_block_by_hash(node: ReplayTransport) -> None:
     assert refusal(node, "eth_getLogs", {"blockHash": "0x" + "12" * 32}) == -32000
 
 
-def test_ranges_beyond_the_head_are_empty(node: ReplayTransport) -> None:
-    """As Anvil does: no error for a range beyond the head, nor for one that ends before it starts."""
-    assert ask(node, "eth_getLogs", {"fromBlock": hex(900), "toBlock": hex(999)}) == []
+def test_ranges_beyond_the_head(node: ReplayTransport) -> None:
+    """A range that starts beyond the head is refused, one that reaches there is cut, a backward one is empty."""
+    assert refusal(node, "eth_getLogs", {"fromBlock": hex(900), "toBlock": hex(999)}) == -32602
+    cut, whole = (ask(node, "eth_getLogs", {"fromBlock": "0x180", "toBlock": last}) for last in (hex(999), hex(401)))
+    assert cut == whole != []
     assert ask(node, "eth_getLogs", {"fromBlock": "0x9", "toBlock": "0x5"}) == []
     assert ask(node, "eth_getBlockByNumber", hex(900), False) is None
 
