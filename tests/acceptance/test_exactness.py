@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,7 +99,7 @@ def test_killed_at_random_moments(anvil: Anvil, tmp_path: Path, store_url: str, 
     for n in range(kills):
         process = project.start("run")
         started_at = project.position()
-        wait_until(lambda: project.position() > started_at or project.position() >= anvil.head(), 60, project.log)
+        wait_until(lambda at=started_at: project.position() > at or project.position() >= anvil.head(), 60, project.log)
         time.sleep(draw.uniform(0.0, 0.4))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -114,12 +113,12 @@ def test_killed_at_random_moments(anvil: Anvil, tmp_path: Path, store_url: str, 
 
 
 @pytest.fixture
-def indexed(anvil: Anvil, tmp_path: Path, store_url: str) -> Iterator[tuple[Project, Anvil, str]]:
+def indexed(anvil: Anvil, tmp_path: Path, store_url: str) -> tuple[Project, Anvil, str]:
     """A small chain, indexed to its head."""
     built = build_transfers(anvil, 60, 20, real=False)
     project = Project(tmp_path / "a", store_url, [anvil.url], built.token)
     project.run("run", "--until", "head")
-    yield project, anvil, built.token
+    return project, anvil, built.token
 
 
 @pytest.mark.anvil

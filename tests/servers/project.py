@@ -19,7 +19,10 @@ from gapless.testing.fold import TransferRow
 COMMAND_SECONDS_MAX = 180.0
 APP = "acceptance"
 
-TRANSFER_COLUMNS = "block_number, block_timestamp, block_hash, transaction_hash, transaction_index, log_index, address, from_, to_, value"
+TRANSFER_COLUMNS = (
+    "block_number, block_timestamp, block_hash, transaction_hash, transaction_index, log_index, "
+    "address, from_, to_, value"
+)
 
 
 class Project:

@@ -13,22 +13,9 @@ from gapless.engine.derive import Deriver
 from gapless.engine.handlers import Handler
 from gapless.engine.state import Key
 from gapless.model import Entry, Evidence, Segment
-from gapless.schema import Column, Kind, Nature, Rows, Table
-from gapless.sources import Decoded, Events
+from gapless.schema import Table
 from gapless.store import StateRow
-
-EVENT_TABLE = Table(
-    "token_transfer",
-    "s",
-    Nature.FACT,
-    (
-        Column("block_number", Kind.INT),
-        Column("transaction_hash", Kind.HASH),
-        Column("log_index", Kind.INT),
-        Column("value", Kind.UINT256),
-    ),
-    ("block_number", "log_index"),
-)
+from unit.engine.scripted import ListDecoder
 
 
 @dataclass(frozen=True)
@@ -45,22 +32,6 @@ class Seen:
 
 TOTAL = bind(Total, "s")
 SEEN = bind(Seen, "s")
-
-
-class ListDecoder:
-    """The payload is, entry by entry, the list of transferred values."""
-
-    def decode(self, segment: Segment[list[list[int]]]) -> Decoded:
-        columns: list[list[str | None]] = [[], [], [], []]
-        order = []
-        for entry, values in zip(segment.entries, segment.payload, strict=True):
-            for index, value in enumerate(values):
-                row = (str(entry.position), "0x" + "11" * 32, str(index), str(value))
-                for column, cell in zip(columns, row, strict=True):
-                    column.append(cell)
-                order.append((entry.position, index))
-        rows = Rows(EVENT_TABLE, tuple(columns), tuple(len(v) for v in segment.payload))
-        return Decoded((rows,), (Events("token.Transfer", rows, order),), ())
 
 
 def segment(first: int, payload: list[list[int]]) -> Segment[list[list[int]]]:
