@@ -152,7 +152,7 @@ def test_override(tmp_path: Path) -> None:
         GAPLESS_CONTRACTS__TOKEN__ADDRESS="0x" + "ab" * 20,
         GAPLESS_TELEMETRY__LISTEN=":0",
         GAPLESS_DEBUG="1",
-        HOME="/root",
+        HOME="/home/me",
     )
     source = found.sources["mainnet"]
     assert isinstance(source, config.EvmSource)
