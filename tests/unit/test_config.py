@@ -132,6 +132,8 @@ def test_python(tmp_path: Path) -> None:
     found = config.parse(values, base=tmp_path)
     assert found.store.url == f"sqlite:///{tmp_path}/a.db"
     assert found.origins["app.name"] == "python"
+    by_value = config.parse({**values, "contracts": {"c": {"abi": "python"}}}, base=tmp_path)
+    assert by_value.contracts["c"].abi == "python"
     assert values == {"app": {"name": "a"}, "sources": {"m": {"kind": "evm", "rpc": "http://a"}}}
 
 
@@ -223,7 +225,7 @@ def test_origins(tmp_path: Path) -> None:
     origins = load(tmp_path, MINIMAL, GAPLESS_LEASE__TTL="5 seconds").origins
     assert origins["app.name"] == "file"
     assert origins["lease.ttl"] == "environment GAPLESS_LEASE__TTL"
-    assert "limits.commit_rows_max" not in origins
+    assert "limits.inflight_segments_max" not in origins
 
 
 def test_dump_round_trip(tmp_path: Path) -> None:

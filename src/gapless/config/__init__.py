@@ -60,7 +60,7 @@ def parse(values: Mapping[str, Any], *, base: Path, environment: Mapping[str, st
 
     Relative paths are relative to `base`. Raises ConfigError."""
     built = reading.Reading(copy.deepcopy(dict(values)), base.absolute(), "the app's configuration")
-    reading.mark(built, "python")
+    reading.mark(built, reading.PYTHON)
     return _finish(built, environment or {}, None)
 
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gapless.config.fields import BUILTIN_ABIS, LATER_SOURCE_KINDS, SOURCE_KINDS
+from gapless.config.fields import BUILTIN_ABIS, LATER_SOURCE_KINDS, PYTHON_ABI, SOURCE_KINDS
 from gapless.config.keys import FILE_KEYS, Path_
 from gapless.config.problems import suggestion
-from gapless.config.reading import FILE, Reading
+from gapless.config.reading import FILE, PYTHON, Reading
 
 _SECRET_BYTES_MAX = 65_536
 
@@ -106,6 +106,8 @@ def _complete_contract(reading: Reading, table: dict[str, Any], key: Path_, sour
         reading.refuse((*key, "source"), f"{source!r} is not a source{suggestion(source, sources)}")
     abi = table.get("abi")
     if not isinstance(abi, str) or not abi or abi in BUILTIN_ABIS:
+        return
+    if abi == PYTHON_ABI and reading.origins.get((*key, "abi")) == PYTHON:
         return
     if "/" in abi or abi.endswith(".json"):
         table["abi"] = _existing(reading, (*key, "abi"), abi)

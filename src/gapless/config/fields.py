@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 BUILTIN_ABIS = ("erc20", "erc721", "erc1155")
+PYTHON_ABI = "python"
+"""Stands for an ABI that an app in Python gave as a value."""
 DATASETS = ("blocks", "transactions", "logs")
 SOURCE_KINDS = ("evm", "replay")
 LATER_SOURCE_KINDS = ("cometbft", "atproto", "solana")

@@ -23,6 +23,8 @@ SEPARATOR = "__"
 
 FILE = "file"
 """Origin of what stands in the configuration file itself."""
+PYTHON = "python"
+"""Origin of what an app in Python declares."""
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 

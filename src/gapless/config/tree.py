@@ -84,6 +84,7 @@ class Hashing(Section):
         default=True, description="`transactionsRoot` is the trie root over encoded transactions."
     )
     receipts: Switch = Field(default=True, description="`receiptsRoot` is the trie root over encoded receipts.")
+    withdrawals: Switch = Field(default=True, description="`withdrawalsRoot` is the trie root over the withdrawals.")
     bloom: Switch = Field(default=True, description="`logsBloom` covers the address and topics of every log.")
 
 
@@ -115,7 +116,7 @@ class Chain(Section):
         default=300.0, alias="stall_after", description="Call the source idle when its head has not moved for so long."
     )
     poll_seconds: Duration = Field(
-        default=1.0, alias="poll", description="Ask for the head this often; a WebSocket hint shortens the wait."
+        default=0.5, alias="poll", description="Ask for the head this often; a WebSocket hint shortens the wait."
     )
     span_max: Count = Field(
         default=2000, description="Most positions one fetch asks for; it adapts below this by itself."
@@ -133,18 +134,20 @@ class EvmSource(Chain):
     audit: Share = Field(
         default=0.01, description="Share of ranges compared with a second endpoint, where there is one."
     )
-    timeout_seconds: Duration = Field(default=10.0, alias="timeout", description="Give up one request after this.")
+    timeout_seconds: Duration = Field(default=30.0, alias="timeout", description="Give up one request after this.")
     deadline_seconds: Duration = Field(
-        default=60.0, alias="deadline", description="Give up a fetch with all its retries and failovers after this."
+        default=120.0, alias="deadline", description="Give up one fetch, with its retries and failovers, after this."
     )
-    retries_max: Count = Field(default=8, description="Most repeats of one request, over all endpoints.")
+    attempts_max: Count = Field(default=6, description="Most attempts at one fetch; the deadline may come first.")
     batch_max: Count = Field(
-        default=100, description="Most calls in one JSON-RPC batch; it adapts below this by itself."
+        default=128, description="Most calls in one JSON-RPC batch; it adapts below this by itself."
     )
     concurrency: Count = Field(default=8, description="Most requests in flight for each endpoint.")
-    answer_max_bytes: Size = Field(default=256_000_000, alias="answer_max", description="Refuse a larger answer.")
+    answer_max_bytes: Size = Field(
+        default=256 * 2**20, alias="answer_max", description="Stop reading an answer that is larger."
+    )
     silence_seconds: Duration = Field(
-        default=30.0, alias="silence", description="Reconnect a WebSocket that pushed nothing for so long."
+        default=60.0, alias="silence", description="Reconnect a WebSocket that pushed nothing for so long."
     )
 
 
@@ -202,19 +205,12 @@ class Limits(Section):
     """Bounds of the pipeline; when one is reached, the stage before it waits."""
 
     inflight_segments_max: Count = Field(
-        default=8, description="Most fetched segments waiting to be decoded or committed."
+        default=4, description="Most segments of a source fetched ahead of the one being derived."
     )
     memory_max_bytes: Size = Field(
-        default=512_000_000,
+        default=64 * 2**20,
         alias="memory_max",
-        description="Most bytes received and not yet committed, over all sources.",
-    )
-    commit_rows_max: Count = Field(default=50_000, description="Commit when this many rows are ready.")
-    commit_entries_max: Count = Field(default=1_000, description="Commit when this many entries are ready.")
-    stop_timeout_seconds: Duration = Field(
-        default=10.0,
-        alias="stop_timeout",
-        description="On SIGTERM or Ctrl-C, finish the commit in progress within this.",
+        description="Fetching pauses while so many received bytes of a source wait to be derived.",
     )
 
 
