@@ -42,7 +42,7 @@ def test_schema_is_closed() -> None:
     assert found["additionalProperties"] is False
     assert set(found["required"]) == {"app", "sources"}
     evm = found["$defs"]["EvmSource"]
-    assert evm["properties"]["timeout"]["default"] == "10 seconds"
+    assert evm["properties"]["timeout"]["default"] == "30 seconds"
     assert evm["properties"]["finality"]["default"] == "finalized"
     assert evm["required"] == ["kind"]
     assert {"rpc", "rpc_file"} <= set(evm["properties"])
