@@ -15,13 +15,15 @@ from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from struct import iter_unpack
 from typing import TypeVar
 
+from gapless.schema import Column_
 from gapless.sources.evm.abi import AbiType
 
 T = TypeVar("T")
-Columns = list[list[str]]
+Columns = list[Column_]
 """Columns of canonical text, of equal length."""
 
 _SIGN = bytes(0xFF if b & 0x80 else 0 for b in range(256))
@@ -52,8 +54,8 @@ def words(values: Sequence[str], digits: int) -> Words:
     count, stride = len(values), digits + 2
     if set(map(len, values)) != {stride}:
         raise Irregular(f"{max(len(values[0]) - 2, 0) / 2:g} bytes where {digits // 2} are expected")
-    joined = "".join(values)
-    text = _lower(joined)
+    received = "".join(values)
+    text = _lower(received)
     try:
         packed = bytearray(text, "ascii")
     except UnicodeEncodeError:
@@ -62,7 +64,7 @@ def words(values: Sequence[str], digits: int) -> Words:
     if packed[0::stride] != zeros or packed[1::stride] != b"x" * count:
         raise Irregular("does not start with 0x")
     packed[1::stride] = zeros
-    return Words(text, unhex(packed), stride, count, text is not joined)
+    return Words(text, unhex(packed), stride, count, text is not received)
 
 
 def _lower(text: str) -> str:
@@ -171,10 +173,10 @@ def any_bytes(values: Sequence[str]) -> list[str]:
     """Bytes of any length, such as a log's data."""
     if not {v[:2] for v in values} <= {"0x", "0X"} or any(len(v) % 2 for v in values):
         raise Irregular("not 0x and pairs of hex digits")
-    joined = "".join(values)
-    text = _lower(joined)
+    received = "".join(values)
+    text = _lower(received)
     unhex("".join([v[2:] for v in values]))
-    return list(values) if text is joined else [v.lower() for v in values]
+    return list(values) if text is received else [v.lower() for v in values]
 
 
 def quantity(text: str, bits: int) -> int:
@@ -215,6 +217,15 @@ def sift(items: Sequence[T], build: Callable[[Sequence[T]], Columns]) -> tuple[l
     A batch that fails is halved; b odd items among n cost b * log2(n) more calls at most."""
     reasons: dict[int, str] = {}
     return _sift(items, build, 0, reasons), reasons
+
+
+def joined(parts: Sequence[Columns], width: int) -> Columns:
+    """The parts' columns, end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return [[] for _ in range(width)]
+    return [list(chain.from_iterable(pieces)) for pieces in zip(*parts, strict=True)]
 
 
 def _sift(

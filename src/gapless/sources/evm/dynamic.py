@@ -23,7 +23,7 @@ from gapless.sources.evm.columns import Irregular, unhex
 JSON_NUMBER_BITS_MAX = 48
 """Integers of wider types are decimal text inside JSON: readers that keep numbers as doubles would round them."""
 
-_OWN_REGISTRY = registry.copy()
+_OWN_REGISTRY = registry.copy()  # type: ignore[no-untyped-call]
 """eth-abi keeps `strict` on decoders that all users of a registry share."""
 
 Convert = Callable[[Any], Any]
@@ -52,9 +52,9 @@ class DataCodec:
             raise Irregular(f"data: {error}") from error
 
 
-class _MeteredStream(ContextFramesBytesIO):  # type: ignore[misc]
+class _MeteredStream(ContextFramesBytesIO):
     def __init__(self, data: bytes, bytes_max: int) -> None:
-        super().__init__(data)
+        super().__init__(data)  # type: ignore[no-untyped-call]
         self._left = bytes_max
 
     def read(self, size: int | None = -1) -> bytes:
@@ -93,7 +93,13 @@ def _plain(kind: AbiType) -> Convert:
         return lambda v: [part(i) for part, i in zip(parts, v, strict=True)]
     if kind.integer:
         return str if kind.bits > JSON_NUMBER_BITS_MAX else int
-    return {"string": _storable, "bool": bool, "address": str}.get(kind.base, _hex)
+    if kind.base in ("bool", "address"):
+        return _as_it_is
+    return _storable if kind.base == "string" else _hex
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _hex(value: bytes) -> str:

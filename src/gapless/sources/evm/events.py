@@ -16,11 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from gapless.sources.evm.abi import AbiType, EventAbi
-from gapless.sources.evm.columns import Columns, Irregular, Words, fixed_bytes, integers, sift, word_column, words
+from gapless.sources.evm.columns import (
+    Columns,
+    Irregular,
+    Words,
+    fixed_bytes,
+    integers,
+    joined,
+    sift,
+    word_column,
+    words,
+)
 from gapless.sources.evm.types import Log
 
 if TYPE_CHECKING:
@@ -92,44 +101,51 @@ class EventCodec:
 
     def decode(self, logs: Sequence[Log]) -> EventColumns:
         """Columns of the logs that decode, and reasons for those that do not."""
-        data = self._data
-        if data is None:
+        width = LOG_COLUMNS + len(self.event.inputs)
+        if self._data is None:
             parts, odd = sift(logs, self._columns)
-            return EventColumns(_joined(parts, LOG_COLUMNS + len(self.event.inputs)), odd)
+            return EventColumns(joined(parts, width), odd)
         odd = {}
         decoded: list[tuple[Log, list[str]]] = []
         origin: list[int] = []
         for i, log in enumerate(logs):
             try:
-                decoded.append((log, data.decode(log.data)))
+                self._topics_of([log])
+                decoded.append((log, self._data.decode(log.data)))
                 origin.append(i)
             except Irregular as fault:
                 odd[i] = str(fault)
         parts, odd_places = sift(decoded, self._columns_with_data)
         odd.update((origin[i], reason) for i, reason in odd_places.items())
-        return EventColumns(_joined(parts, LOG_COLUMNS + len(self.event.inputs)), odd)
+        return EventColumns(joined(parts, width), odd)
 
     def _columns(self, logs: Sequence[Log]) -> Columns:
-        try:  # first, because it is what most often fails
+        # What most often fails comes first: another number of topics, other data.
+        topics = self._topics_of(logs)
+        try:
             data = words([log.data for log in logs], 64 * len(self._words))
         except Irregular as fault:
             raise Irregular(f"data: {fault}") from fault
-        columns = self._frame(logs)
+        columns = self._frame(logs, topics)
         for slot in self._words:
             columns[LOG_COLUMNS + slot.parameter] = _read(slot, data, 1 + 32 * slot.place)
         return columns
 
     def _columns_with_data(self, decoded: Sequence[tuple[Log, list[str]]]) -> Columns:
-        columns = self._frame([log for log, _ in decoded])
+        logs = [log for log, _ in decoded]
+        columns = self._frame(logs, self._topics_of(logs))
         for n, column in zip(self._data_parameters, zip(*[texts for _, texts in decoded], strict=True), strict=True):
-            columns[LOG_COLUMNS + n] = list(column)
+            columns[LOG_COLUMNS + n] = column
         return columns
 
-    def _frame(self, logs: Sequence[Log]) -> Columns:
-        """The columns from everything but the data; empty ones where the data's go."""
+    def _topics_of(self, logs: Sequence[Log]) -> list[list[str]]:
         topics = [log.topics for log in logs]
         if set(map(len, topics)) != {self.event.topic_count}:
             raise Irregular(f"{len(topics[0])} topics where {self.event.topic_count} are expected")
+        return topics
+
+    def _frame(self, logs: Sequence[Log], topics: list[list[str]]) -> Columns:
+        """The columns from everything but the data; empty ones where the data's go."""
         columns = [*log_columns(logs), *([] for _ in self.event.inputs)]
         for slot in self._topics:
             place = slot.place
@@ -146,11 +162,3 @@ def _read(slot: _Slot, values: Words, at: int) -> list[str]:
         return slot.read(values, at)
     except Irregular as fault:
         raise Irregular(f"{slot.label}: {fault}") from fault
-
-
-def _joined(parts: Sequence[Columns], width: int) -> Columns:
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return [[] for _ in range(width)]
-    return [list(chain.from_iterable(pieces)) for pieces in zip(*parts, strict=True)]
