@@ -12,6 +12,7 @@ So an indexer sees every step, the fork among them, however fast or slow it is, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from gapless.sources.evm.recording import RecordedBlock, RecordedLog, Recording,
 from gapless.sources.evm.transport import Answer
 
 IDLE_HEADS_MAX = 3
+MATCHES_KEPT_MAX = 8192
+"""How many blocks' answers to a filter are kept, the least used dropped: an indexer asks with few filters."""
+_Choices = frozenset[str]
 _HEADERS = {"content-type": "application/json"}
 _HEAD_TAGS = frozenset({"latest", "pending"})
 _STANDING = _HEAD_TAGS | {"safe", "finalized", "earliest", "0x0"}
@@ -70,6 +74,7 @@ class ReplayTransport:
         self.recording = recording
         self._clock = clock or SystemClock()
         self._stand_at(0)
+        self._matching = lru_cache(MATCHES_KEPT_MAX)(_matching)
         self._methods: dict[str, Callable[[list[Any]], bytes]] = {
             "eth_blockNumber": lambda _: _quantity(len(self._chain) - 1),
             "eth_chainId": lambda _: _quantity(recording.title.chain_id),
@@ -205,8 +210,8 @@ class ReplayTransport:
         if address is None and not topics:
             return joined(block.logs_joined for block in blocks)
         addresses = None if address is None else _choices(address)
-        places = [None if topic is None else _choices(topic) for topic in topics]
-        return joined(log.json for block in blocks for log in block.logs if _matches(log, addresses, places))
+        places = tuple(None if topic is None else _choices(topic) for topic in topics)
+        return joined(self._matching(block, addresses, places) for block in blocks)
 
     def _log_blocks(self, wanted: dict[str, Any]) -> tuple[RecordedBlock, ...]:
         if wanted.get("blockHash") is not None:
@@ -231,11 +236,16 @@ def _block_json(block: RecordedBlock | None, rest: list[Any]) -> bytes:
     return block.full if rest[:1] == [True] else block.header
 
 
-def _choices(value: str | list[str]) -> frozenset[str]:
+def _choices(value: str | list[str]) -> _Choices:
     return frozenset(v.lower() for v in ([value] if isinstance(value, str) else value))
 
 
-def _matches(log: RecordedLog, addresses: frozenset[str] | None, places: list[frozenset[str] | None]) -> bool:
+def _matching(block: RecordedBlock, addresses: _Choices | None, places: tuple[_Choices | None, ...]) -> bytes:
+    """The block's logs that a filter asks for, as the inside of a JSON array."""
+    return b",".join(log.json for log in block.logs if _matches(log, addresses, places))
+
+
+def _matches(log: RecordedLog, addresses: _Choices | None, places: tuple[_Choices | None, ...]) -> bool:
     if addresses is not None and log.address not in addresses:
         return False
     if len(log.topics) < len(places):  # as the specification has it; Anvil lets trailing nulls match anything

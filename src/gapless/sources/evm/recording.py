@@ -105,9 +105,9 @@ _TRANSACTION = msgspec.json.Decoder(_TransactionFields)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordedBlock:
-    """One block; the forms an answer may need are made on first use and kept."""
+    """One block, equal only to itself; the forms an answer may need are made on first use and kept."""
 
     number: int
     hash: str
