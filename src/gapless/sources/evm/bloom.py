@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from binascii import unhexlify
 from collections.abc import Collection, Iterable
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
+from struct import Struct
 
 from gapless.sources.evm.keccak import keccak256
 from gapless.sources.evm.types import Log, LogClause
@@ -20,17 +22,19 @@ MASKS_CACHED_MAX = 16_384
 CLAUSES_CACHED_MAX = 64
 
 _BIT = tuple(1 << place for place in range(2048))
+_pairs = Struct(">3H").unpack_from
 
 
 @lru_cache(maxsize=MASKS_CACHED_MAX)
 def bits(value: bytes | str) -> int:
-    """The mask of an address or topic, given as bytes or lower-case `0x` text. Raises ValueError for no hex."""
-    digest = keccak256(value if isinstance(value, bytes) else unhexlify(value[2:]))
-    return (
-        _BIT[(digest[0] & 7) << 8 | digest[1]]
-        | _BIT[(digest[2] & 7) << 8 | digest[3]]
-        | _BIT[(digest[4] & 7) << 8 | digest[5]]
-    )
+    """The mask of an address or topic, given as bytes or lower-case `0x` text. Raises ValueError for other text."""
+    if isinstance(value, str):
+        if value[:2] != "0x" or value.lower() != value:
+            raise ValueError(f"{value[:80]!r} is not lower-case 0x text")
+        value = unhexlify(value[2:])
+    pairs: tuple[int, int, int] = _pairs(keccak256(value))
+    first, second, third = pairs
+    return _BIT[first & 2047] | _BIT[second & 2047] | _BIT[third & 2047]
 
 
 def contains(bloom: int, mask: int) -> bool:
@@ -40,10 +44,7 @@ def contains(bloom: int, mask: int) -> bool:
 
 def of_values(values: Iterable[str]) -> int:
     """The exact bloom of addresses and topics. Repeated values cost as much as new ones: give a set."""
-    bloom = 0
-    for value in values:
-        bloom |= bits(value)
-    return bloom
+    return reduce(or_, map(bits, values), 0)
 
 
 def of_logs(logs: Collection[Log]) -> int:

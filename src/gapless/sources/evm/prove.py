@@ -6,10 +6,10 @@ specification, deposits (0x7e). Every function takes values as JSON-RPC gives th
 `malformed` where they cannot be encoded.
 
 What no hash commits to, and so nothing here can prove: a transaction's `from` (it follows from the signature, which
-is not recovered; of type 0x7e it is hashed; 0x6a has neither), the `gasPrice` of types 2 to 4, its block hash, number
-and index (compared, not hashed); a receipt's `contractAddress`, `effectiveGasPrice`, and the
-`status` of receipts before EIP-658, which have a `root` instead; a block's `size`, `uncles` (only whether there are
-any) and total difficulty.
+is not recovered), the `gasPrice` of types 2 to 4, its block hash, number and index (compared, not hashed), any field
+that is not part of its type; a receipt's `contractAddress`, `effectiveGasPrice`, and the `status` of receipts before
+EIP-658, which have a `root` instead; a block's `size`, `uncles` (only whether there are any) and total difficulty. Of
+type 0x7e `from` is hashed, but neither `nonce` nor a signature; of type 0x6a only `chainId` and `input` are.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def transaction_bytes(transaction: Transaction) -> bytes:
     if encode is None:
         raise lie(
             "unknown_transaction_type",
-            f"Transaction {transaction.get('hash')} is of type {kind:#x}, whose hash cannot be recomputed",
+            f"Transaction {transaction.get('hash')} is of type {kind:#x}, whose hash cannot be recomputed: "
+            "with the hashing of transactions switched off such a chain is checked, not proved",
         )
     try:
         text = list_text(encode(transaction))
@@ -312,8 +313,12 @@ def receipts_root(receipts: Sequence[Receipt]) -> str:
 def _log_text(log: Log) -> str:
     """[address, [topic, …], data]."""
     topics = log.topics
-    prefix = _TOPICS_PREFIX[len(topics)]
-    return list_text(f"{address_text(log.address)}{prefix}{''.join(map(hash_text, topics))}{data_text(log.data)}")
+    text = f"{address_text(log.address)}{_TOPICS_PREFIX[len(topics)]}"
+    for topic in topics:
+        if len(topic) != 66 or topic[:2] != "0x":
+            raise ValueError(f"{topic[:80]!r} is not a topic")
+        text += "a0" + topic[2:]
+    return list_text(text + data_text(log.data))
 
 
 # --- withdrawals ---------------------------------------------------------------------------------------------------

@@ -17,29 +17,31 @@ EMPTY_LIST_TEXT = "c0"
 
 _SHORT_MAX = 55
 """Longest payload whose length fits into the first byte."""
-_STRING = tuple(bytes((0x80 + size,)) for size in range(_SHORT_MAX + 1))
-_LIST = tuple(bytes((0xC0 + size,)) for size in range(_SHORT_MAX + 1))
+
+
+def _prefix(short: int, size: int) -> bytes:
+    if size <= _SHORT_MAX:
+        return bytes((short + size,))
+    width = (size.bit_length() + 7) >> 3
+    return bytes((short + _SHORT_MAX + width,)) + size.to_bytes(width, "big")
+
+
+_TABLED_MAX = 1023
+"""Prefixes of payloads up to this many bytes are looked up, not computed."""
+_STRING = tuple(_prefix(0x80, size) for size in range(_TABLED_MAX + 1))
+_LIST = tuple(_prefix(0xC0, size) for size in range(_TABLED_MAX + 1))
 _STRING_TEXT = tuple(prefix.hex() for prefix in _STRING)
 _LIST_TEXT = tuple(prefix.hex() for prefix in _LIST)
 
 
 def string_prefix(size: int) -> bytes:
     """What stands before a string of `size` bytes (one byte below 0x80 stands for itself: not for this function)."""
-    return _STRING[size] if size <= _SHORT_MAX else _long_prefix(0xB7, size)
+    return _STRING[size] if size <= _TABLED_MAX else _prefix(0x80, size)
 
 
 def list_prefix(size: int) -> bytes:
     """What stands before the encoded items of a list, `size` bytes in all."""
-    return _LIST[size] if size <= _SHORT_MAX else _long_prefix(0xF7, size)
-
-
-def _long_prefix(base: int, size: int) -> bytes:
-    if size < 0x100:
-        return bytes((base + 1, size))
-    if size < 0x10000:
-        return bytes((base + 2, size >> 8, size & 0xFF))
-    width = (size.bit_length() + 7) >> 3
-    return bytes((base + width,)) + size.to_bytes(width, "big")
+    return _LIST[size] if size <= _TABLED_MAX else _prefix(0xC0, size)
 
 
 def encode_bytes(value: bytes) -> bytes:
@@ -73,7 +75,7 @@ def quantity_text(value: str) -> str:
         digits = "0" + digits
         size += 1
     if size > 2:
-        return (_STRING_TEXT[size >> 1] if size <= 2 * _SHORT_MAX else _long_prefix_text(0xB7, size >> 1)) + digits
+        return (_STRING_TEXT[size >> 1] if size <= _TABLED_MAX else _prefix(0x80, size >> 1).hex()) + digits
     if not size:
         return EMPTY_TEXT
     return digits if digits < "80" else "81" + digits
@@ -88,7 +90,7 @@ def data_text(value: str) -> str:
     size >>= 1
     if size == 1 and digits < "80":
         return digits
-    return (_STRING_TEXT[size] if size <= _SHORT_MAX else _long_prefix_text(0xB7, size)) + digits
+    return (_STRING_TEXT[size] if size <= _TABLED_MAX else _prefix(0x80, size).hex()) + digits
 
 
 def address_text(value: str) -> str:
@@ -108,12 +110,4 @@ def hash_text(value: str) -> str:
 def list_text(payload: str) -> str:
     """A list, from the joined text of its encoded items."""
     size = len(payload) >> 1
-    return (_LIST_TEXT[size] if size <= _SHORT_MAX else _long_prefix_text(0xF7, size)) + payload
-
-
-def _long_prefix_text(base: int, size: int) -> str:
-    if size < 0x100:
-        return f"{base + 1:02x}{size:02x}"
-    if size < 0x10000:
-        return f"{base + 2:02x}{size:04x}"
-    return _long_prefix(base, size).hex()
+    return (_LIST_TEXT[size] if size <= _TABLED_MAX else _prefix(0xC0, size).hex()) + payload
