@@ -95,12 +95,13 @@ class ReplayTransport:
     async def post(self, body: bytes, timeout_seconds: float) -> Answer:  # noqa: ARG002 the protocol's; never late
         """One request or a batch. Fails only in what a node would refuse too."""
         await self._clock.sleep(0)  # an answer that never waits would starve every other task of the loop
-        return Answer(200, _HEADERS, self._answer(body))
+        return Answer(200, _HEADERS, self.answer(body))
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _answer(self, body: bytes) -> bytes:
+    def answer(self, body: bytes) -> bytes:
+        """The body of the answer to one request or a batch."""
         batch = body.lstrip()[:1] == b"["
         try:
             calls = _CALLS.decode(body) if batch else [_CALL.decode(body)]
@@ -122,7 +123,7 @@ class ReplayTransport:
             return _refused(call.id, refusal)
         except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
             return _refused(call.id, Refusal(-32602, f"bad parameters for {call.method}: {error}"))
-        return b'{"jsonrpc":"2.0","id":' + bytes(call.id) + b',"result":' + result + b"}"
+        return b"".join((b'{"jsonrpc":"2.0","id":', bytes(call.id), b',"result":', result, b"}"))
 
     def _follow_script(self, calls: list[_Call]) -> None:
         """Move to the next step where the script says so; before answering, so that a batch sees one chain."""

@@ -234,4 +234,4 @@ def _chain(step: Step, blocks: dict[str, RecordedBlock], path: Path) -> tuple[Re
 
 def joined(parts: Iterable[bytes]) -> bytes:
     """A JSON array of ready parts; empty ones are left out."""
-    return b"[" + b",".join(part for part in parts if part) + b"]"
+    return b"".join((b"[", b",".join(filter(None, parts)), b"]"))

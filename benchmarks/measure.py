@@ -1,0 +1,110 @@
+"""What a process and all it starts cost: wall time, CPU time, peak memory. Linux only, by /proc."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.02
+RUN_SECONDS_MAX = 1800.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one finished run; `beside` is the CPU time that the servers it used spent meanwhile, by name."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    """Resident memory of the whole process tree at its largest, sampled; shared pages count in each process."""
+    beside: dict[str, float]
+
+
+class RunFailed(Exception):
+    """The measured program did not end well; the message has what it said."""
+
+
+def measured(command: Sequence[str], folder: Path, servers: Mapping[str, int]) -> Cost:
+    """Run a command to its end. `servers`: processes it uses, whose trees' CPU time is taken too.
+
+    Raises RunFailed when it exits with anything but 0 or takes longer than half an hour."""
+    log = folder / "said.log"
+    before = {name: tree_cpu_seconds(pid) for name, pid in servers.items()}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    peak = Peak(process.pid)
+    try:
+        code = process.wait(RUN_SECONDS_MAX)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.wait()
+        raise RunFailed(f"{' '.join(command)} took longer than {RUN_SECONDS_MAX:g} s") from error
+    finally:
+        peak.stop()
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if code != 0:
+        raise RunFailed(f"{' '.join(command)} exited with {code}:\n{log.read_text(errors='replace')[-2000:]}")
+    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    beside = {name: tree_cpu_seconds(pid) - before[name] for name, pid in servers.items()}
+    return Cost(wall, cpu, peak.bytes, beside)
+
+
+class Peak:
+    """Samples the resident memory of a process tree in a thread of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self.bytes = max(self.bytes, sum(resident_bytes(pid) for pid in tree(self._pid)))
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except OSError:  # it ended meanwhile
+                continue
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """User and system time of a process, its descendants, and those it has waited for."""
+    total = 0
+    for one in tree(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11:15])
+    return total / _TICKS
