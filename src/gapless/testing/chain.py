@@ -118,14 +118,15 @@ class ScriptedChain:
         """Blocks that stood at a height and were replaced, oldest first."""
         return list(self._stale.get(number, ()))
 
-    def tag(self, name: str) -> int | None:
-        """The height a block tag stands for. None for a tag the chain does not know."""
+    def tag(self, name: str, height: int | None = None) -> int | None:
+        """The height a block tag stands for, below the head or below a given height. None for a tag the chain does not
+        know."""
         with self.lock:
             distances = {"latest": 0, "safe": self.safe_distance, "finalized": self.finalized_distance}
             if name == "earliest":
                 return 0
             distance = distances.get(name)
-            return None if distance is None else max(0, self.height - distance)
+            return None if distance is None else max(0, (self.height if height is None else height) - distance)
 
     # --- changing ---
 
