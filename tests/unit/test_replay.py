@@ -9,14 +9,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from gapless import examples
 from gapless.errors import ConfigError
 from gapless.model import Cursor
 from gapless.sources.evm.recording import Recording, read_recording
+from gapless.sources.evm.types import FullBlock, Receipt, Verify
+from gapless.sources.evm.verify import check_block, check_header_hash, check_receipts
 from gapless.sources.replay import IDLE_HEADS_MAX, ReplayTransport, open_recording
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "src" / "gapless" / "examples" / "erc20" / "chain.jsonl.gz"
+EXAMPLE = examples.path()
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 ZERO = "0x" + "00" * 20
 
@@ -90,6 +94,16 @@ def test_the_recorded_chain_forks_above_what_was_final(recording: Recording) -> 
     assert len(first) - shared == 6
     assert len(second) > len(first)
     assert recording.title.steps[0].finalized < shared - 1
+
+
+def test_every_recorded_block_proves(recording: Recording) -> None:
+    """Both branches hold at the highest level of verification, so an example may ask for it."""
+    for block in recording.blocks.values():
+        whole = msgspec.json.decode(block.full, type=FullBlock)
+        receipts = msgspec.json.decode(block.receipts, type=list[Receipt])
+        check_header_hash(whole)
+        check_block(whole, Verify.PROVED)
+        check_receipts(whole, whole.transactions, receipts, Verify.PROVED)
 
 
 def test_the_recording_is_small(recording: Recording) -> None:
