@@ -13,7 +13,7 @@ from typing import Any
 import gapless
 from gapless import examples
 
-RECORDED_TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+RECORDED_CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 ZERO = "0x" + "0" * 40
 
 app = gapless.App("balances", base=Path(__file__).parent)
@@ -23,7 +23,7 @@ if "RPC_URL" in os.environ:
 else:
     chain = app.replay("mainnet", file=examples.path(), verify="proved", poll="50 ms")
 
-token = chain.contract("token", abi="erc20", address=os.environ.get("TOKEN", RECORDED_TOKEN), events=["Transfer"])
+token = chain.contract("token", abi="erc20", address=os.environ.get("TOKEN", RECORDED_CONTRACT), events=["Transfer"])
 
 
 @app.table
