@@ -41,15 +41,15 @@ class DataCodec:
     def decode(self, data: str) -> list[str]:
         """Raises Irregular, naming what is wrong."""
         if data[:2] not in ("0x", "0X"):
-            raise Irregular("data: does not start with 0x")
+            raise Irregular("does not start with 0x")
         raw = unhex(data[2:])
         try:
             values = self._decoder(_MeteredStream(raw, self._reads_max * (len(raw) + 32)))
             return [text(value) for text, value in zip(self._texts, values, strict=True)]
         except UnicodeDecodeError as error:
-            raise Irregular(f"data: a string that is not UTF-8 ({error.reason} at its byte {error.start})") from error
+            raise Irregular(f"a string that is not UTF-8 ({error.reason} at its byte {error.start})") from error
         except (DecodingError, OverflowError) as error:
-            raise Irregular(f"data: {error}") from error
+            raise Irregular(str(error)) from error
 
 
 class _MeteredStream(ContextFramesBytesIO):
@@ -108,5 +108,5 @@ def _hex(value: bytes) -> str:
 
 def _storable(value: str) -> str:
     if "\0" in value:
-        raise Irregular("data: a string with a NUL character, which Postgres cannot store")
+        raise Irregular("a string with a NUL character, which Postgres cannot store")
     return value

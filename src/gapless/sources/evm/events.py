@@ -110,11 +110,10 @@ class EventCodec:
         origin: list[int] = []
         for i, log in enumerate(logs):
             try:
-                self._topics_of([log])
                 decoded.append((log, self._data.decode(log.data)))
                 origin.append(i)
             except Irregular as fault:
-                odd[i] = str(fault)
+                odd[i] = self._misshapen(log) or f"data: {fault}"
         parts, odd_places = sift(decoded, self._columns_with_data)
         odd.update((origin[i], reason) for i, reason in odd_places.items())
         return EventColumns(joined(parts, width), odd)
@@ -141,8 +140,13 @@ class EventCodec:
     def _topics_of(self, logs: Sequence[Log]) -> list[list[str]]:
         topics = [log.topics for log in logs]
         if set(map(len, topics)) != {self.event.topic_count}:
-            raise Irregular(f"{len(topics[0])} topics where {self.event.topic_count} are expected")
+            raise Irregular(self._misshapen(logs[0]))
         return topics
+
+    def _misshapen(self, log: Log) -> str:
+        """What is to be said of the number of topics; empty when it is right."""
+        found, expected = len(log.topics), self.event.topic_count
+        return "" if found == expected else f"{found} topics where {expected} are expected"
 
     def _frame(self, logs: Sequence[Log], topics: list[list[str]]) -> Columns:
         """The columns from everything but the data; empty ones where the data's go."""
