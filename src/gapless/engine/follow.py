@@ -107,8 +107,11 @@ class Follower:
     async def _lead(self, fence: Fence) -> bool:
         """Lead until the run's end (True), or until asked to stop (False)."""
         lane = self._lane
+        reported = await lane.offload.write(lambda: lane.store.reported(self.name))
+        self._reporter.final = reported.finalized
         await self._reporter.mode(Mode.STARTING, None)
         identity = await lane.source.identity()
+        plan.check_chain(self.name, identity, self._options)
         bound = await lane.offload.write(lambda: lane.store.bind_source(self.name, identity, self._options.start))
         start = bound.start
         head = self._saw(await lane.source.head(), start)
@@ -120,7 +123,7 @@ class Follower:
                 todo='Set `start` to a block that exists, or to "head".',
             )
         while not self._stopping.is_set():
-            if plan.reached(cursor.position, head, self._options):
+            if plan.reached(cursor, head, self._options):
                 await self._reporter.caught_up(head, cursor)
                 return True
             cursor = await self._advance(cursor, head, start, fence)
@@ -138,7 +141,7 @@ class Follower:
         if cursor.position < plan.target(head, self._options):
             return await source.head()
         await self._at_target(head, cursor)
-        if plan.reached(cursor.position, head, self._options):
+        if plan.reached(cursor, head, self._options):
             return head
         moved = await self._until_stopped(source.wait_head(head.latest, self._options.poll_timeout_seconds))
         return head if moved is None else moved
@@ -174,8 +177,7 @@ class Follower:
                 source=self.name,
                 position=cursor.position + 1,
             )
-        reported = await lane.offload.read(lambda: lane.store.reported(self.name))
-        plan.check_fork(self.name, cursor, ancestor, reported.finalized, self._options.reorg_positions_max)
+        plan.check_fork(self.name, cursor, ancestor, self._reporter.final, self._options.reorg_positions_max)
         depth = cursor.position - ancestor.position
         log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
         overlay = await lane.offload.read(lambda: lane.store.state_before(self.name, ancestor.position))
@@ -218,7 +220,7 @@ class Follower:
                     await committing
                     committing = None
                 if derivation.batch is not None:
-                    committing = asyncio.create_task(self._commit(derivation, stored, fence))
+                    committing = asyncio.create_task(self._commit(derivation, stored, head, fence))
                     cursor = expected = derivation.batch.entries[-1].cursor
                     stored = cursor
                 if derivation.failure is not None:
@@ -241,7 +243,7 @@ class Follower:
         lane.observer.derived(self.name, lane.clock.monotonic() - started)
         return derivation
 
-    async def _commit(self, derivation: Derivation, expected: Cursor | None, fence: Fence) -> None:
+    async def _commit(self, derivation: Derivation, expected: Cursor | None, head: Head, fence: Fence) -> None:
         lane = self._lane
         batch = derivation.batch
         if batch is None:
@@ -250,6 +252,7 @@ class Follower:
         started = lane.clock.monotonic()
         await lane.offload.write(lambda: lane.store.commit(batch, expected, fence))
         lane.deriver.committed(derivation.number)
+        self._reporter.agreed(head)
         self._committed(batch, lane.clock.monotonic() - started)
 
     def _committed(self, batch: Batch, seconds: float) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gapless.errors import ForkBeyondFinality, ForkTooDeep
-from gapless.model import Cursor, Entry, Head
+from gapless.errors import ForkBeyondFinality, ForkTooDeep, WrongChain
+from gapless.model import Cursor, Entry, Head, Identity
 
 LIVE_WITHIN_POSITIONS = 8
 """So close to its target a source counts as live, not as catching up."""
@@ -30,6 +30,8 @@ class FollowOptions:
 
     start: int
     end: int | None = None
+    chain: str | None = None
+    """The chain id the source must have; None where any is taken that the store agrees with."""
     confirmations: int = 0
     until: Until | int = Until.FOREVER
     reorg_positions_max: int = 1000
@@ -62,15 +64,17 @@ def target(head: Head, options: FollowOptions) -> int:
     return limit
 
 
-def reached(position: int, head: Head, options: FollowOptions) -> bool:
+def reached(cursor: Cursor, head: Head, options: FollowOptions) -> bool:
     """True when a run with an end has nothing left to do at this head."""
-    if options.end is not None and position >= options.end:
+    if options.until is Until.FOREVER and options.end is None:
+        return False
+    if head_contradicts(cursor, head):
+        return False
+    if options.end is not None and cursor.position >= options.end:
         return True
     if isinstance(options.until, int):
-        return position >= options.until
-    if options.until is Until.FOREVER:
-        return False
-    return position >= target(head, options)
+        return cursor.position >= options.until
+    return options.until is not Until.FOREVER and cursor.position >= target(head, options)
 
 
 def ranges(first: int, last: int, span: int) -> list[tuple[int, int]]:
@@ -86,8 +90,12 @@ def links(cursor: Cursor, first: Entry, start: int) -> bool:
 
 
 def head_contradicts(cursor: Cursor, head: Head) -> bool:
-    """The source shows another id at the very position committed last: a fork that linkage has not shown yet."""
-    return head.latest.position == cursor.position and head.latest.id != cursor.id and cursor.id != ""
+    """Whether the head alone hints at a fork that linkage has not shown yet: another id at the very position committed
+    last, or a chain that ends below it (which may also be a node that merely went back)."""
+    if cursor.id == "":
+        return False
+    at_cursor = head.latest.position == cursor.position and head.latest.id != cursor.id
+    return at_cursor or head.latest.position < cursor.position
 
 
 def probe_depths(depth_max: int) -> list[int]:
@@ -104,6 +112,16 @@ def highest_common(stored: Mapping[int, str], seen: Sequence[Cursor | None]) -> 
     """The highest position where the stored id is still on the source's chain."""
     common = [c for c in seen if c is not None and stored.get(c.position) == c.id]
     return max(common, default=None)
+
+
+def check_chain(source: str, identity: Identity, options: FollowOptions) -> None:
+    """Refuse endpoints of another chain than the configured one."""
+    if options.chain is not None and identity.chain != options.chain:
+        raise WrongChain(
+            f"The endpoints serve chain {identity.chain}, but the configuration says {options.chain}",
+            source=source,
+            todo="Correct `rpc` or `chain_id`. Nothing was written.",
+        )
 
 
 def check_fork(source: str, cursor: Cursor, ancestor: Cursor, finalized: int | None, depth_max: int) -> None:

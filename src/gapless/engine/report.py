@@ -27,6 +27,8 @@ class Reporter:
         self._mode = Mode.STOPPED
         self._reason: str | None = None
         self._head: Head | None = None
+        self.final: int | None = None
+        """Highest committed position known to be final: from a head that the committed chain agreed with."""
         self._saved_at = float("-inf")
 
     def saw_head(self, head: Head) -> bool:
@@ -35,8 +37,13 @@ class Reporter:
         self._head = head
         return changed
 
+    def agreed(self, head: Head) -> None:
+        """The committed chain is the one this head is on, so what the head says is final is final for us."""
+        self.final = head.finalized if self.final is None else max(self.final, head.finalized)
+
     async def caught_up(self, head: Head, cursor: Cursor) -> None:
         self.saw_head(head)
+        self.agreed(head)
         await self.mode(Mode.LIVE, None)
         self._observer.position(self._source, cursor.position, head.time_us)
 
@@ -55,7 +62,7 @@ class Reporter:
             reason=reason,
             head=None if self._head is None else self._head.latest.position,
             head_time_us=None if self._head is None else self._head.time_us,
-            finalized=None if self._head is None else self._head.finalized,
+            finalized=self.final,
             updated_us=self._clock.now_us(),
         )
         await self._offload.write(lambda: self._store.report(self._source, report))

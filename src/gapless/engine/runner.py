@@ -76,9 +76,11 @@ class Runner:
         self._observer = observer
         self._lease_ttl_seconds = lease_ttl_seconds
         self._followers: list[Follower] = []
+        self._stopped = False
 
     def stop(self) -> None:
-        """Ask every follower to end after what it is committing."""
+        """Ask every follower to end after what it is committing; also before the run has begun."""
+        self._stopped = True
         for follower in self._followers:
             follower.stop()
 
@@ -91,6 +93,8 @@ class Runner:
         self._followers = [
             Follower(self._lane(job, keeper, offload)) for job, keeper in zip(self._jobs, keepers, strict=True)
         ]
+        if self._stopped:
+            self.stop()
         for keeper in keepers:
             keeper.start()
         tasks = [asyncio.create_task(f.run(), name=f"follow {f.name}") for f in self._followers]

@@ -52,7 +52,7 @@ def add(transfer: Any, tables: Any) -> None:
 
 class Heard(Observer):
     def __init__(self) -> None:
-        self.modes: list[Mode] = []
+        self.modes: list[Mode] = [Mode.STOPPED]
         self.reorgs: list[int] = []
 
     def mode(self, source: str, mode: Mode, reason: str | None) -> None:
@@ -68,7 +68,7 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.clock = SystemClock(1)
-        self.store: Store = MemoryStore(self.clock)
+        self.store: Store = MemoryStore(clock=self.clock)
         self.store.open(SCHEMA, create=True)
         self.source = ScriptedSource()
         self.options = {"start": 0, "stall_after_seconds": 0.3, "retry_seconds_max": 0.05, **options}
@@ -279,6 +279,20 @@ def test_a_source_that_is_never_reached_fails_the_run() -> None:
         world.source.failures = [SourceUnavailable("no route")] * 50
         with pytest.raises(SourceUnavailable, match="no route"):
             await world.runner().run()
+
+    asyncio.run(scenario())
+
+
+def test_stopped_before_it_began() -> None:
+    """A stop that comes before the run has begun is not lost."""
+
+    async def scenario() -> None:
+        world = World()
+        world.source.mine(20)
+        runner = world.runner()
+        runner.stop()
+        async with asyncio.timeout(5):
+            await runner.run()
 
     asyncio.run(scenario())
 

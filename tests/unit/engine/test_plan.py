@@ -40,13 +40,21 @@ def test_target(options: plan.FollowOptions, expected: int) -> None:
 
 def test_a_run_without_an_end_is_never_reached() -> None:
     """Following for ever has no end, however far it is."""
-    assert not plan.reached(10**9, head(5), plan.FollowOptions(start=0))
+    assert not plan.reached(Cursor(5, "id5"), head(5), plan.FollowOptions(start=0))
 
 
 @pytest.mark.parametrize(("position", "done"), [(99, False), (100, True)])
 def test_until_head_is_reached_at_the_head(position: int, done: bool) -> None:
     """`--until head` ends when the head is committed, not before."""
-    assert plan.reached(position, head(100), plan.FollowOptions(start=0, until=plan.Until.HEAD)) is done
+    options = plan.FollowOptions(start=0, until=plan.Until.HEAD)
+    assert plan.reached(Cursor(position, f"id{position}"), head(100), options) is done
+
+
+def test_a_head_on_another_branch_is_not_reached() -> None:
+    """The right height with the wrong id is a fork to be followed, not the end of the run."""
+    options = plan.FollowOptions(start=0, until=plan.Until.HEAD)
+    assert not plan.reached(Cursor(100, "other"), head(100), options)
+    assert not plan.reached(Cursor(101, "id101"), head(100), options)
 
 
 def test_links_compares_ids_not_numbers() -> None:
