@@ -161,6 +161,8 @@ class EvmDecoder:
     def _sorted_out(self, logs_by_block: Sequence[Sequence[Log]]) -> list[_Bucket]:
         """Hand each log to the targets it belongs to. The hot loop: everything it needs is a local name."""
         buckets = [_Bucket() for _ in self._targets]
+        if not buckets:
+            return []
         appends = [b.logs.append for b in buckets]
         ends = [(b.logs, b.ends.append) for b in buckets]
         routes, anonymous = self._routes.get, self._anonymous
