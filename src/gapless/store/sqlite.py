@@ -26,13 +26,13 @@ from gapless.store.select import check_select
 from gapless.store.session import Session, lease_lost
 from gapless.store.sqlite_connection import (
     SqliteSession,
-    Turnstile,
     in_words,
     open_connection,
     read_only,
     run_select,
     transaction,
 )
+from gapless.store.turnstile import Turnstile
 
 T = TypeVar("T")
 

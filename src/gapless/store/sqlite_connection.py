@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -53,36 +52,6 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN IMMEDIATE") -> 
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-class Turnstile:
-    """A lock that is given in turn: who waits is next, however soon the last holder asks again."""
-
-    def __init__(self) -> None:
-        self._queue = threading.Lock()
-        self._held = threading.Lock()
-
-    @contextmanager
-    def hold(self, timeout_seconds: float) -> Iterator[None]:
-        if not self._queue.acquire(timeout=timeout_seconds):
-            raise _still_writing(timeout_seconds)
-        try:
-            held = self._held.acquire(timeout=timeout_seconds)
-        finally:
-            self._queue.release()
-        if not held:
-            raise _still_writing(timeout_seconds)
-        try:
-            yield
-        finally:
-            self._held.release()
-
-
-def _still_writing(seconds: float) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"Another thread of this process has been writing for more than {seconds:g} s",
-        todo="The disk may be very slow; `gapless doctor` measures it.",
-    )
 
 
 class SqliteSession:
