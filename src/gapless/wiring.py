@@ -72,11 +72,12 @@ def _store(config: Config, clock: Clock) -> Store:
         from gapless.store.sqlite import SqliteStore
 
         return SqliteStore(settings.url, clock)
-    from gapless.store.postgres import PoolOptions, PostgresStore
+    from gapless.store.postgres import PostgresStore
+    from gapless.store.postgres_connection import PostgresOptions
 
-    options = PoolOptions(
+    options = PostgresOptions(
         connections_max=settings.pool_max,
-        idle_seconds=settings.idle_timeout_seconds,
+        idle_seconds_max=settings.idle_timeout_seconds,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
     )
