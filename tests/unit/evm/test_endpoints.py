@@ -127,8 +127,17 @@ def test_an_endpoint_behind_the_position_comes_later() -> None:
     """A lagging replica is not asked for what it does not have while another has it."""
     lagging, current = standing("lagging", 0, 0.01), standing("current", 1, 0.5)
     lagging.head, current.head = 90, 100
-    assert order(lagging, current, position=95) == ["current", "lagging"]
-    assert order(lagging, current, position=85) == ["lagging", "current"]
+    assert order(lagging, current, last=95) == ["current", "lagging"]
+    assert order(lagging, current, last=85) == ["lagging", "current"]
+
+
+def test_an_endpoint_without_old_blocks_is_passed_over_for_them() -> None:
+    """A pruned node serves the recent ones, and is tried for the old ones again much later."""
+    pruned, archive = standing("pruned", 0, 0.01), standing("archive", 1, 0.5)
+    pruned.lacks(1.0, 500)
+    assert order(pruned, archive, first=400, last=600) == ["archive", "pruned"]
+    assert order(pruned, archive, first=501, last=600) == ["pruned", "archive"]
+    assert order(pruned, archive, now=1000.0, first=400, last=600) == ["pruned", "archive"]
 
 
 def test_a_liar_comes_last_and_one_to_avoid_not_at_all() -> None:

@@ -59,6 +59,16 @@ class Endpoint:
             bytes_target=options.answer_bytes_target,
             items_target=options.answer_logs_target,
         )
+        """Blocks per `eth_getLogs`."""
+        self.pieces = Span(
+            start=options.span_start,
+            maximum=options.span_max,
+            bytes_target=options.answer_bytes_target,
+            items_target=options.answer_logs_target,
+        )
+        """Blocks fetched and checked together, by all that comes for them."""
+        self.receipts_by_hash: bool | None = None
+        """Whether it takes a block hash in `eth_getBlockReceipts`; None before it was asked."""
         self._batches: dict[str, Span] = {}
         self._transport = transport
         self._rpc = Rpc(transport, label, clock.now_us)
@@ -70,13 +80,13 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.label}, {self.standing.in_flight} in flight, {self.ranges})"
 
-    def batches(self, method: str) -> Span:
-        """How many calls of a method it takes in one request: sizes differ a hundredfold between methods."""
-        span = self._batches.get(method)
+    def batches(self, kind: str) -> Span:
+        """How many calls of a kind it takes in one request: answers differ a hundredfold in size."""
+        span = self._batches.get(kind)
         if span is None:
             start, maximum = self._options.batch_calls_start, self._options.batch_calls_max
             span = Span(start=start, maximum=maximum, bytes_target=self._options.batch_bytes_target)
-            self._batches[method] = span
+            self._batches[kind] = span
         return span
 
     async def call(self, call: Call, shape: Shape[T], *, deadline: float, quick: bool = False) -> Reply[T]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gapless.errors import ConfigError
 from gapless.model import Finality, FinalityRule
 from gapless.sources.evm.types import Verify
+from gapless.sources.evm.verify import ETHEREUM, ChainHashing
 
 MEBIBYTE = 1 << 20
 FINALIZED = Finality(FinalityRule.TAG, "finalized")
@@ -18,6 +19,7 @@ class EvmOptions:
     learned from there, these are only starts and bounds."""
 
     verify: Verify = Verify.CHECKED
+    hashing: ChainHashing = ETHEREUM
     audit_share: float = 0.01
     """Share of filtered ranges, 0..1, fetched a second time from another endpoint and compared. Needs two endpoints."""
     finality: Finality = FINALIZED

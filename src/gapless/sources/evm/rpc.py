@@ -49,6 +49,12 @@ class Head(msgspec.Struct, gc=False, rename="camel"):
     timestamp: str
 
 
+class ListedBlock(Header, gc=False, rename="camel"):
+    """A block with the hashes of its transactions: how many receipts there must be, and of what."""
+
+    transactions: list[str] = msgspec.field(default_factory=list)
+
+
 class Shape(Generic[T]):
     """What a result must look like, with the decoders for one answer and for a batch of them."""
 
@@ -65,6 +71,7 @@ class Shape(Generic[T]):
 TEXT: Shape[str] = Shape(str)
 LOGS: Shape[list[Log]] = Shape(list[Log])
 HEADER: Shape[Header | None] = Shape(Header | None)
+LISTED: Shape[ListedBlock | None] = Shape(ListedBlock | None)
 HEAD: Shape[Head | None] = Shape(Head | None)
 BLOCK: Shape[FullBlock | None] = Shape(FullBlock | None)
 RECEIPT: Shape[Receipt | None] = Shape(Receipt | None)

@@ -22,6 +22,8 @@ _HEDGE_SECONDS_MIN = 0.05
 _HEDGE_SECONDS_UNKNOWN = 0.5
 _BULK_MEMORY_SECONDS = 60.0
 """Older measurements of large answers are forgotten, so that an endpoint that was slow once is tried again."""
+_PRUNED_MEMORY_SECONDS = 600.0
+"""How long an endpoint without old blocks is passed over for them; then it may have got them."""
 _DECREASE = 0.5
 _RATE_MIN = 0.2
 """Requests per second below which pacing does not go."""
@@ -108,6 +110,8 @@ class Standing:
         self._rest_until = float("-inf")
         self._distrust_until = float("-inf")
         self.head: int | None = None
+        self._oldest = 0
+        self._oldest_at = float("-inf")
         self.requests = 0
         self.errors = 0
         self.lies = 0
@@ -162,7 +166,15 @@ class Standing:
         self.last_error = what
         self._distrust_until = now + self._options.distrust_seconds
 
+    def lacks(self, now: float, position: int) -> None:
+        """It no longer has what is at or below this position."""
+        self._oldest, self._oldest_at = max(position + 1, self.oldest(now)), now
+
     # --- what follows from it ---
+
+    def oldest(self, now: float) -> int:
+        """The first position it is believed to have."""
+        return self._oldest if now - self._oldest_at < _PRUNED_MEMORY_SECONDS else 0
 
     def delay(self, now: float) -> float:
         """Seconds until it may be sent a request, by its own wish."""
@@ -242,8 +254,10 @@ class Standing:
 class Need:
     """What a request needs from an endpoint."""
 
-    position: int | None = None
-    """The highest position it asks for."""
+    first: int | None = None
+    """The lowest position it asks for."""
+    last: int | None = None
+    """The highest one."""
     quick: bool = False
     avoid: frozenset[str] = frozenset()
 
@@ -255,12 +269,13 @@ def rank(standings: Iterable[Standing], now: float, need: Need) -> list[Standing
     try may. The one that is rested soonest comes first among those."""
 
     def key(standing: Standing) -> tuple[bool, bool, float, bool, float, int]:
-        behind = need.position is not None and standing.head is not None and standing.head < need.position
+        behind = need.last is not None and standing.head is not None and standing.head < need.last
+        pruned = need.first is not None and need.first < standing.oldest(now)
         return (
             standing.distrusted(now),
             standing.resting(now),
             standing.rest_left(now),
-            behind,
+            behind or pruned,
             standing.cost(now, quick=need.quick),
             standing.order,
         )

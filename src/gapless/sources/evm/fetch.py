@@ -1,0 +1,323 @@
+"""From a range to checked blocks: which requests are made, in which order, and which checks their answers pass.
+
+    filtered   headers beside `eth_getLogs` per filter; blocks whose bloom tells of logs that did not come are settled
+               by their receipts
+    unfiltered headers beside `eth_getLogs` of everything: exact blooms, indices without gaps
+    strict     near the head: receipts by block hash, their root recomputed, so that no left-out log goes unseen
+    whole      blocks with transactions, and receipts; `proved` always fetches this way
+
+Headers and logs of one range come from one endpoint: where they disagree, it disagrees with itself. Ranges are read in
+pieces of a size learned from the bytes that came, each checked before the next is read, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from gapless.clock import Clock
+from gapless.errors import Contradiction, HistoryPruned, MethodMissing, NotYetAvailable
+from gapless.model import Evidence, Head
+from gapless.sources.evm import verify
+from gapless.sources.evm.lies import lie
+from gapless.sources.evm.options import EvmOptions
+from gapless.sources.evm.reader import EVERY_LOG, LogRequest, Reader, plan_requests, together
+from gapless.sources.evm.rpc import ListedBlock
+from gapless.sources.evm.types import FullBlock, Header, Log, LogClause, Receipt, Verify, Wants
+
+H = TypeVar("H", bound=Header)
+
+_KNOWN_TYPES = frozenset({None, *map(hex, (0, 1, 2, 3, 4, 0x7E))})
+"""Receipts of other types may be encoded in ways we do not know: their root is not recomputed unasked."""
+_SETTLED_TOGETHER = 64
+"""Blocks whose receipts are held at once to settle what their blooms tell."""
+_NULL_KINDS = frozenset({"null_block", "null_receipt"})
+
+
+@dataclass(slots=True)
+class Part:
+    """Checked blocks, consecutive and linked; the lists run in step."""
+
+    headers: list[Header] = field(default_factory=list)
+    logs: list[list[Log]] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    audited: list[bool] = field(default_factory=list)
+    """Where no log could have been left out unseen."""
+    transactions: list[list[dict[str, Any]]] = field(default_factory=list)
+    receipts: list[list[Receipt]] = field(default_factory=list)
+
+    def filtered_until(self, last_calm: int) -> int:
+        """How many blocks from the first on were fetched by filter, up to the last position not fetched strictly."""
+        return max(0, min(len(self.headers), last_calm - int(self.headers[0].number, 16) + 1))
+
+    def head(self, count: int) -> Part:
+        """Headers and logs of the first `count` blocks."""
+        return Part(self.headers[:count], self.logs[:count], self.evidence[:count], self.audited[:count])
+
+    def extend(self, other: Part) -> None:
+        self.headers += other.headers
+        self.logs += other.logs
+        self.evidence += other.evidence
+        self.audited += other.audited
+        self.transactions += other.transactions
+        self.receipts += other.receipts
+
+
+class Fetcher:
+    """Fetches ranges as an app's wants and the level of verification ask for. Holds no state of its own."""
+
+    def __init__(self, options: EvmOptions, wants: Wants, clock: Clock) -> None:
+        self._level = options.verify
+        self._hashing = options.hashing
+        self._strict_positions_max = options.strict_positions_max
+        self._wants = wants
+        self._clock = clock
+        self.requests = plan_requests(wants.logs, options.addresses_per_call_max)
+        """The filters that a range is asked with."""
+        self.strict_level = self._level in (Verify.CHECKED, Verify.PROVED)
+        self.filtered = not (wants.whole_blocks or wants.all_logs or self._level is Verify.PROVED) and bool(
+            self.requests
+        )
+        """Whether ranges are read by filter: then, and only then, a log can be left out unseen."""
+
+    async def fetch(self, reader: Reader, first: int, last: int, head: Head) -> Part:
+        """Blocks `first..last`, checked.
+
+        Raises Contradiction; NotYetAvailable and HistoryPruned for blocks the endpoint does not have yet, or no
+        longer; what the reader raises."""
+        whole = Part()
+        parent: str | None = None
+        calm = self.last_calm(head)
+        while first <= last:
+            received = reader.size_bytes
+            upto = min(last, first + reader.endpoint.pieces.size - 1)
+            if first <= calm < upto:
+                upto = calm
+            part = await self._choose(first > calm)(reader, first, upto, parent, head)
+            reader.endpoint.pieces.succeeded(
+                upto - first + 1, size_bytes=reader.size_bytes - received, items=sum(map(len, part.logs))
+            )
+            whole.extend(part)
+            parent = part.headers[-1].hash
+            first = upto + 1
+        return whole
+
+    def last_calm(self, head: Head) -> int:
+        """The last position that is not fetched in the stricter way."""
+        if not self.strict_level:
+            return head.latest.position
+        return max(head.finalized, head.latest.position - self._strict_positions_max)
+
+    def _choose(self, strict: bool) -> Callable[..., Any]:
+        if not (self._wants.whole_blocks or self._wants.all_logs or self.requests):
+            return self._only_headers
+        if self._wants.whole_blocks or self._level is Verify.PROVED:
+            return self._whole
+        if strict and self.strict_level:
+            return self._strict
+        return self._unfiltered if self._wants.all_logs else self._filtered
+
+    # --- ways to fetch ----------------------------------------------------------------------------------------------
+
+    async def _only_headers(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
+        found = await self._present(reader, await reader.headers(first, last), first, head)
+        headers = verify.check_headers(found, first, last, parent, self._level, self._hashing)
+        return self._part(headers, [[] for _ in headers])
+
+    async def _filtered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
+        lanes = [self.requests[0::2], self.requests[1::2]]
+        works: list[Any] = [reader.headers(first, last)]
+        works += [_logs_of_each(reader, first, last, lane) for lane in lanes if lane]
+        found, *answers = await together(works)
+        present = await self._present(reader, found, first, head)
+        headers = verify.check_headers(present, first, last, parent, self._level, self._hashing)
+        suspects: dict[int, list[LogClause]] = {}
+        grouped = []
+        for request, logs in (answer for lane in answers for answer in lane):
+            clauses = [request.clause]
+            groups, empty = verify.check_filtered_logs(headers, logs, clauses, self._level, self._hashing)
+            grouped.append(groups)
+            for position in empty:
+                suspects.setdefault(position, []).append(request.clause)
+        await self._settle(reader, {p: headers[p - first] for p in suspects}, suspects, head)
+        return self._part(headers, merged(grouped))
+
+    async def _unfiltered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
+        works: list[Any] = [reader.headers(first, last), reader.logs(first, last, EVERY_LOG)]
+        found, logs = await together(works)
+        present = await self._present(reader, found, first, head)
+        headers = verify.check_headers(present, first, last, parent, self._level, self._hashing)
+        if not self.strict_level:
+            groups, _ = verify.check_filtered_logs(headers, logs, [EVERY_LOG.clause], self._level, self._hashing)
+            return self._part(headers, groups)
+        groups = verify.group_logs(headers, logs)
+        checked = [verify.check_all_logs(h, g, self._hashing) for h, g in zip(headers, groups, strict=True)]
+        return self._part(headers, checked)
+
+    async def _strict(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
+        found = await self._present(reader, await reader.listed(first, last), first, head)
+        verify.check_headers(found, first, last, parent, self._level, self._hashing)
+        asked = [block for block in found if block.transactions or not self._hashing.bloom]
+        try:
+            answers = await self._receipts(reader, asked, head)
+        except MethodMissing:
+            logs = [await self._logs_of(reader, block) for block in found]
+            return self._part(found, [self._wanted(group) for group in logs])
+        receipts = dict(zip([block.hash for block in asked], answers, strict=True))
+        part = Part()
+        for block in found:
+            of_block = receipts.get(block.hash, [])
+            level = self._proof_level(of_block)
+            group = verify.check_receipts(block, block.transactions, of_block, level, self._hashing)
+            part.extend(self._part([block], [self._wanted(group)], audited=level is Verify.PROVED))
+        return part
+
+    async def _whole(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
+        """Blocks and receipts. Only the payload differs where an app wants no more than logs."""
+        blocks = await self._present(reader, await reader.blocks(first, last), first, head)
+        links = Verify.CHECKED if self._level is Verify.PROVED else self._level
+        verify.check_headers(blocks, first, last, parent, links, self._hashing)
+        answers = await self._receipts_any_way(reader, blocks, head)
+        calm = self.last_calm(head)
+        part = Part()
+        for block, receipts in zip(blocks, answers, strict=True):
+            verify.check_block(block, self._level, self._hashing)
+            position = int(block.number, 16)
+            level = self._proof_level(receipts) if position > calm else self._level
+            logs = verify.check_receipts(block, block.transactions, receipts, level, self._hashing)
+            verdict = verify.evidence(self._level, self._hashing, whole=True)
+            part.headers.append(block)
+            part.evidence.append(verdict)
+            part.audited.append(verdict is Evidence.PROVED or (level is Verify.PROVED and self._hashing.receipts))
+            if self._wants.whole_blocks:
+                part.logs.append(logs)
+                part.transactions.append(block.transactions)
+                part.receipts.append(receipts)
+            else:
+                part.logs.append(self._wanted(logs))
+            await self._clock.sleep(0)  # recomputing hashes takes its time; others run in between
+        return part
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _part(self, headers: Sequence[Header], logs: list[list[Log]], *, audited: bool = False) -> Part:
+        verdict = verify.evidence(self._level, self._hashing, whole=False)
+        return Part(list(headers), logs, [verdict] * len(headers), [audited] * len(headers))
+
+    def _wanted(self, logs: list[Log]) -> list[Log]:
+        return logs if self._wants.all_logs else verify.matching(logs, self._wants.logs)
+
+    def _proof_level(self, receipts: Sequence[Receipt | None]) -> Verify:
+        """`proved` where the root over these receipts can be recomputed, else `checked`; never less than asked for."""
+        if self._level is Verify.PROVED or not self.strict_level:
+            return self._level
+        known = all(r is not None and r.type in _KNOWN_TYPES for r in receipts)
+        return Verify.PROVED if known and self._hashing.receipts else Verify.CHECKED
+
+    async def _present(self, reader: Reader, found: Sequence[H | None], first: int, head: Head) -> list[H]:
+        """The same blocks, none of them missing."""
+        present = [block for block in found if block is not None]
+        if len(present) != len(found):
+            position = first + next(i for i, block in enumerate(found) if block is None)
+            missing = lie("null_block", f"{reader.endpoint.label} gave null for block {position}", position)
+            raise await self._absent(reader, missing, position, head)
+        return present
+
+    async def _absent(
+        self, reader: Reader, missing: Contradiction, position: int, head: Head
+    ) -> Contradiction | NotYetAvailable | HistoryPruned:
+        """What it means that an endpoint does not have a block or its receipts: it is not there yet, it has gone, or
+        it should be there."""
+        label, height = reader.endpoint.label, await reader.height()
+        reader.endpoint.standing.head = height
+        if height < position:
+            return NotYetAvailable(f"{label} is at block {height}, below {position}", position=position)
+        if position > max(head.finalized, head.latest.position - self._strict_positions_max):
+            return missing
+        reader.endpoint.standing.lacks(self._clock.monotonic(), position)
+        pruned = HistoryPruned(f"{label} no longer has block {position}", position=position)
+        pruned.__cause__ = missing
+        return pruned
+
+    async def _receipts(self, reader: Reader, headers: Sequence[Header], head: Head) -> list[list[Receipt]]:
+        try:
+            return await reader.receipts(headers)
+        except Contradiction as error:
+            if error.kind not in _NULL_KINDS or error.position is None:
+                raise
+            raise await self._absent(reader, error, error.position, head) from error
+
+    async def _receipts_any_way(self, reader: Reader, blocks: Sequence[FullBlock], head: Head) -> list[list[Receipt]]:
+        """By block where the endpoint can, else one by one."""
+        try:
+            asked = [block for block in blocks if block.transactions]
+            found = dict(zip([b.hash for b in asked], await self._receipts(reader, asked, head), strict=True))
+            return [found.get(block.hash, []) for block in blocks]
+        except MethodMissing:
+            hashes = [[str(t.get("hash")) for t in block.transactions] for block in blocks]
+            answers = await reader.receipts_one_by_one(hashes)
+        for block, answer in zip(blocks, answers, strict=True):
+            if None in answer:
+                position = int(block.number, 16)
+                missing = lie("null_receipt", f"{reader.endpoint.label} lacks a receipt of block {position}", position)
+                raise await self._absent(reader, missing, position, head)
+        return [[r for r in answer if r is not None] for answer in answers]
+
+    async def _logs_of(self, reader: Reader, block: ListedBlock) -> list[Log]:
+        """Every log of a block near the head, of an endpoint without receipts by block."""
+        logs = await reader.logs_of(block) if block.transactions else []
+        return verify.check_all_logs(block, logs, self._hashing)
+
+    async def _settle(
+        self, reader: Reader, headers: dict[int, Header], suspects: dict[int, list[LogClause]], head: Head
+    ) -> None:
+        """Whether blocks for which no log came have none, though their blooms admit one. Raises Contradiction
+        `empty_for_bloom` where one does."""
+        positions = sorted(suspects)
+        for at in range(0, len(positions), _SETTLED_TOGETHER):
+            some = positions[at : at + _SETTLED_TOGETHER]
+            try:
+                answers = await self._receipts(reader, [headers[p] for p in some], head)
+            except MethodMissing:
+                for position in some:
+                    await self._settle_by_logs(reader, headers[position], suspects[position])
+                continue
+            for position, receipts in zip(some, answers, strict=True):
+                level = self._proof_level(receipts)
+                verify.check_emptiness(headers[position], receipts, suspects[position], level, self._hashing)
+
+    async def _settle_by_logs(self, reader: Reader, header: Header, clauses: Sequence[LogClause]) -> None:
+        logs = verify.check_all_logs(header, await reader.logs_of(header), self._hashing)
+        if verify.matching(logs, clauses):
+            position = int(header.number, 16)
+            raise lie("empty_for_bloom", f"No log came for block {position}, which has some", position)
+
+
+async def _logs_of_each(
+    reader: Reader, first: int, last: int, requests: Sequence[LogRequest]
+) -> list[tuple[LogRequest, list[Log]]]:
+    return [(request, await reader.logs(first, last, request)) for request in requests]
+
+
+def merged(grouped: Sequence[list[list[Log]]]) -> list[list[Log]]:
+    """The logs of each block from the answers to several filters: each log once, in index order.
+
+    Raises Contradiction `duplicate_log` where two answers differ on a log."""
+    if len(grouped) == 1:
+        return grouped[0]
+    return [_merged_block(groups) for groups in zip(*grouped, strict=True)]
+
+
+def _merged_block(groups: Sequence[list[Log]]) -> list[Log]:
+    filled = [group for group in groups if group]
+    if len(filled) <= 1:
+        return filled[0] if filled else []
+    by_index: dict[int, Log] = {}
+    for group in filled:
+        for log in group:
+            known = by_index.setdefault(int(log.log_index, 16), log)
+            if known != log:
+                position = int(log.block_number, 16)
+                raise lie("duplicate_log", f"Two answers differ on log {log.log_index} of block {position}", position)
+    return [by_index[index] for index in sorted(by_index)]
