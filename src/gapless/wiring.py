@@ -71,7 +71,7 @@ def _store(config: Config, clock: Clock) -> Store:
     if settings.url.startswith("sqlite:"):
         from gapless.store.sqlite import SqliteStore
 
-        return SqliteStore(settings.url, clock)
+        return SqliteStore(settings.url.removeprefix("sqlite:///"), clock)
     from gapless.store.postgres import PostgresStore
     from gapless.store.postgres_connection import PostgresOptions
 
