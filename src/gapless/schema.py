@@ -26,6 +26,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -239,18 +240,36 @@ def _text(value: Any) -> str:
         raise ValueError(f"{value!r} is not text")
     if "\0" in value:
         raise ValueError("text with NUL, which Postgres cannot store")
+    value.encode()  # half of a surrogate pair is no text: a ValueError
     return value
 
 
 def canonical_json(value: Any) -> str:
-    """Compact JSON with sorted keys; refuses NaN and infinities. Integers of any size stay exact."""
+    """Compact JSON with sorted keys; refuses NaN and infinities. Integers of any size stay exact.
+
+    Numbers are written so that a database that reads them as decimals (JSONB) gives the same text back: a whole number
+    of 1e16 and above without exponent, and zero without a sign."""
+    text = _dumped(value)
+    return _dumped(_without_exponents(value)) if "e+" in text or "-0.0" in text else text
+
+
+def _dumped(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _without_exponents(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(Decimal(repr(value))) if abs(value) >= 1e16 else value or 0.0
+    if isinstance(value, dict):
+        return {k: _without_exponents(v) for k, v in value.items()}
+    return [_without_exponents(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _json(value: Any) -> str:
     text = canonical_json(value)
     if "\\u0000" in text:
         raise ValueError("JSON text with NUL, which Postgres cannot store")
+    text.encode()
     return text
 
 
