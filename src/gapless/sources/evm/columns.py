@@ -6,7 +6,7 @@ knows (`sift`), so that the ordinary case pays nothing for the odd one.
 
 All values of a column are joined into one text and looked at in strides: position k of every value at once. No Python
 code runs per value where a slice, a join or a split can do it, which is what makes this ten times as fast as decoding
-log by log (docs/decisions, "eth-abi beside column slicing").
+log by log (docs/decisions/0004-eth-abi-beside-column-slicing.md).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def checksum_address(address: str) -> str:
 
 def parse_address(text: str, where: str = "The address") -> str:
     """Lower case of an address as people write it. Mixed case must pass its EIP-55 checksum; raises ConfigError."""
-    if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
+    if not _ADDRESS.fullmatch(text):
         raise ConfigError(f"{where} {text!r} is not an address", todo="Write 0x and 40 hex digits.")
     digits = text[2:]
     if digits not in (digits.lower(), digits.upper()) and text != checksum_address(text):

@@ -1,6 +1,6 @@
 """Batch decoding: many logs of one event to columns of canonical text.
 
-What is strict (docs/decisions, "eth-abi beside column slicing"):
+What is strict (docs/decisions/0004-eth-abi-beside-column-slicing.md):
 
 - padding must be what an encoder writes: zero bytes before an address or unsigned integer, the sign before a signed
   one, zero bytes after fixed bytes; a truth value is 0 or 1
