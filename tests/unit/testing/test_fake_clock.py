@@ -131,7 +131,7 @@ def test_threads_and_tasks_share_one_order() -> None:
     async def main() -> None:
         thread = threading.Thread(target=keep)
         thread.start()
-        while clock.next_deadline() is None:  # noqa: ASYNC110 - another thread's doing
+        while clock.next_deadline() is None:
             await asyncio.sleep(0)
         await clock.sleep(10)
         stop.set()
