@@ -9,7 +9,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, JsonOption, RangeOption, SourceOption, parse_range
-from gapless.cli.project import load, stored_range
+from gapless.cli.project import load
 
 if TYPE_CHECKING:
     from gapless.schema import Schema
@@ -32,17 +32,18 @@ def digest(
     Equal tables have equal hashes on any machine and any database. It is computed from the rows as they are stored
     now. State tables have a hash of their own, of all they hold."""
     from gapless.digest import range_digest
+    from gapless.engine.operate import bounds
 
     wanted = parse_range(range_)
     project = load(config)
     name = project.source(source)
     with project.store() as store:
-        start, cursor = stored_range(store, name)
-        first, last = wanted.within(start, cursor.position)
+        committed = bounds(store, name)
+        first, last = committed.clip(wanted.first, wanted.last)
         digests = list(
             _recorded(store, name, first, last) if stored else _computed(store, project.schema, name, first, last)
         )
-        state = _state(store, project.schema, name) if last == cursor.position else None
+        state = _state(store, project.schema, name) if last == committed.cursor.position else None
     found = {"source": name, "range": [first, last], "entries": len(digests), "digest": range_digest(digests)}
     if len(digests) < last - first + 1:
         output.talk(f"{last - first + 1 - len(digests)} entries of the range are missing; see `gapless gaps`.")

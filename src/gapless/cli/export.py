@@ -13,7 +13,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, Range, RangeOption, parse_range
-from gapless.cli.project import load, stored_range
+from gapless.cli.project import load
 from gapless.errors import GaplessError, UsageError
 
 if TYPE_CHECKING:
@@ -83,14 +83,15 @@ def _table(tables: Sequence[Table], name: str) -> Table:
 
 
 def _parts(store: Store, table: Table, wanted: Range) -> Iterator[Part]:
+    from gapless.engine.operate import bounds
     from gapless.schema import Nature
 
     if table.nature is Nature.STATE:
         if wanted != Range():
             raise UsageError(f"{table.name} is a state table: it has no range", todo="Leave out --range.")
         return _state_parts(store, table)
-    start, cursor = stored_range(store, table.source)
-    return _fact_parts(store, table, *wanted.within(start, cursor.position))
+    first, last = bounds(store, table.source).clip(wanted.first, wanted.last)
+    return _fact_parts(store, table, first, last)
 
 
 def _fact_parts(store: Store, table: Table, first: int, last: int) -> Iterator[Part]:

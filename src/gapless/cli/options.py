@@ -45,14 +45,6 @@ class Range:
     first: int | None = None
     last: int | None = None
 
-    def within(self, first: int, last: int) -> tuple[int, int]:
-        """Both ends, with `first..last` for what was left open. Raises UsageError where nothing is left of it."""
-        low = first if self.first is None else max(self.first, first)
-        high = last if self.last is None else min(self.last, last)
-        if low > high:
-            raise UsageError(f"Nothing is stored in the range {self}", todo=f"Stored are {first}..{last}.")
-        return low, high
-
     def __str__(self) -> str:
         ends = ("" if end is None else str(end) for end in (self.first, self.last))
         return "..".join(ends)

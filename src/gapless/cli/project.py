@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapless.errors import NotReady, UsageError
+from gapless.errors import UsageError
 
 if TYPE_CHECKING:
     from gapless.app import App
     from gapless.config import Config
-    from gapless.model import Cursor
     from gapless.schema import Schema
     from gapless.store import Store
     from gapless.wiring import Wired
@@ -91,11 +90,3 @@ def load(spec: str | None) -> Project:
     if spec is None and not Path(DEFAULT_FILE).exists() and "GAPLESS_APP__NAME" in os.environ:
         return Project(app.App.from_config(config.load(None, os.environ)))
     return Project(app.load(spec or DEFAULT_FILE))
-
-
-def stored_range(store: Store, source: str) -> tuple[int, Cursor]:
-    """First position and cursor of what is stored. Raises NotReady where nothing is."""
-    bound, cursor = store.source(source), store.cursor(source)
-    if bound is None or cursor is None:
-        raise NotReady("Nothing is indexed yet", source=source, todo="Start with `gapless run`.")
-    return bound.start, cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, SourceOption
-from gapless.cli.project import load
+from gapless.cli.project import Project, load
 from gapless.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +75,47 @@ def discard(
         output.document({"chosen": [row.id for row in rows], "discarded": discarded})
     else:
         output.say(f"{'Would discard' if dry_run else 'Discarded'} {output.counted(len(rows), 'item')}.")
+
+
+@group.command()
+def retry(
+    ids: Ids = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    everything: All = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Derive the entries of items again, after a fix."""
+    project = load(config)
+    left = 0
+    with project.store() as store:
+        rows = select(store, ids or [], everything=everything, source=source)
+        by_source: dict[str, set[int]] = {}
+        for row in rows:
+            by_source.setdefault(row.item.source, set()).add(row.item.position)
+        if not dry_run:
+            for name, positions in by_source.items():
+                left += asyncio.run(_retry(project, store, name, sorted(positions)))
+    entries = sum(map(len, by_source.values()))
+    if as_json:
+        output.document({"chosen": [row.id for row in rows], "entries": entries, "left": left, "dry_run": dry_run})
+    elif dry_run:
+        output.say(f"Would derive {output.counted(entries, 'position')} again.")
+    else:
+        output.say(f"Derived {output.counted(entries, 'position')} again; {output.counted(left, 'item')} could not be.")
+    if left:
+        raise typer.Exit(1)
+
+
+async def _retry(project: Project, store: Store, name: str, positions: list[int]) -> int:
+    """Derive the entries at these positions again; returns how many items are in quarantine there afterwards."""
+    from gapless.cli.lane import operating
+    from gapless.engine.repair import Damage
+
+    async with operating(project, store, name) as operator:
+        await operator.repair([Damage(position, position, "quarantine") for position in positions])
+    return sum(row.item.position in positions for row in store.quarantine(name))
 
 
 def select(store: Store, ids: Sequence[int], *, everything: bool, source: str | None) -> list[QuarantineRow]:

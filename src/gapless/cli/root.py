@@ -6,7 +6,21 @@ from typing import Any
 
 import typer
 
-from gapless.cli import config, digest, export, flags, gaps, lease, quarantine, query, status
+from gapless.cli import (
+    config,
+    digest,
+    export,
+    flags,
+    gaps,
+    lease,
+    quarantine,
+    query,
+    repair,
+    rewind,
+    run,
+    status,
+    verify,
+)
 
 _HELP = """Follow ordered sources for ever and turn them into tables: every block there once, whole and checked.
 
@@ -34,7 +48,18 @@ def command() -> Any:
         name="gapless", help=_HELP, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True
     )
     app.callback()(_root)
-    for verb in (status.status, gaps.gaps, digest.digest, query.query, export.export):
+    for verb in (
+        run.run,
+        status.status,
+        gaps.gaps,
+        repair.repair,
+        verify.verify,
+        digest.digest,
+        rewind.rewind,
+        rewind.replay,
+        query.query,
+        export.export,
+    ):
         app.command()(verb)
     for name, group in (
         ("quarantine", quarantine.group),

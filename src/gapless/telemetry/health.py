@@ -37,14 +37,19 @@ class Pulse:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = clock.monotonic()
-        self.lag_seconds = 0.0
+        self._lag_seconds = 0.0
+
+    @property
+    def lag_seconds(self) -> float:
+        """How late the last tick came, or the next one already is."""
+        return max(self._lag_seconds, self.age_seconds - TICK_SECONDS)
 
     async def beat(self) -> None:
         """Tick until cancelled, on the loop to be watched."""
         while True:
             before = self._last = self._clock.monotonic()
             await self._clock.sleep(TICK_SECONDS)
-            self.lag_seconds = max(0.0, self._clock.monotonic() - before - TICK_SECONDS)
+            self._lag_seconds = max(0.0, self._clock.monotonic() - before - TICK_SECONDS)
 
     @property
     def age_seconds(self) -> float:

@@ -1,9 +1,9 @@
 """Structured logs on standard error: for people on a terminal, JSON elsewhere.
 
 One line a decision, none a record: an event is a short constant sentence, its fields say the rest, with units in
-their names (`pause_s`). Secrets are redacted on the way out. What repeats is thinned: of equal lines within a minute
-only the first, second, fourth, eighth, … pass, with their count, so that an outage of hours costs some lines and not
-a full disk, and the log still says how often.
+their names (`pause_s`). Secrets are redacted on the way out. Trouble that repeats is thinned: of equal warnings within
+a minute only the first, second, fourth, eighth, … pass, with their count, so that an outage of hours costs some lines
+and not a full disk, and the log still says how often.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Event = MutableMapping[str, Any]
 
 _WINDOW_SECONDS = 60.0
 _KEYS_MAX = 1_000
+_THINNED = frozenset({"warning", "error", "exception"})
 _IDENTITY = ("source", "lease", "endpoint", "stage", "kind")
 """Fields that make two lines of one event different ones."""
 
@@ -38,9 +39,9 @@ def configure(
     fields: dict[str, Any] | None = None,
 ) -> None:
     """Set up structlog and the standard library's logging for this process. `fields` go into every line."""
-    stream = stream or sys.stderr
     clock = clock or SystemClock()
-    people = form == "console" or (form == "auto" and stream.isatty())
+    terminal = stream or sys.stderr
+    people = form == "console" or (form == "auto" and terminal.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -62,8 +63,8 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
-    renderer = _console(stream) if people else structlog.processors.JSONRenderer(ensure_ascii=False)
+    handler = logging.StreamHandler(stream) if stream is not None else _StandardError()
+    renderer = _console(terminal) if people else structlog.processors.JSONRenderer(ensure_ascii=False)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -83,6 +84,14 @@ def _console(stream: TextIO) -> Any:
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, timestamp_key="time", pad_event_to=24
     )
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is now: a progress bar puts itself there, to keep lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class Stamp:
@@ -114,13 +123,15 @@ class _Heard:
 
 
 class Repeats:
-    """Drops repeats of a line within a minute but for the powers of two, which carry `repeated`."""
+    """Drops repeats of a warning within a minute but for the powers of two, which carry `repeated`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heard: OrderedDict[tuple[Any, ...], _Heard] = OrderedDict()
 
     def __call__(self, logger: Any, method: str, event: Event) -> Event:
+        if method not in _THINNED:
+            return event
         now = self._clock.monotonic()
         key = (getattr(logger, "name", ""), method, event.get("event"), *(str(event.get(n)) for n in _IDENTITY))
         heard = self._heard.get(key)

@@ -123,6 +123,15 @@ def test_repeats_are_thinned() -> None:
     assert len(found) == 11
 
 
+def test_news_is_not_thinned() -> None:
+    """Only trouble is thinned: progress is said each time."""
+    stream = io.StringIO()
+    logs.configure(stream=stream, clock=FakeClock())
+    for position in range(20):
+        structlog.get_logger("gapless.progress").info("progress", source="a", position=position)
+    assert len(lines(stream)) == 20
+
+
 def test_repeats_pass_again_later() -> None:
     """What still repeats after a minute is said again."""
     stream, clock = io.StringIO(), FakeClock()
@@ -139,5 +148,5 @@ def test_repeats_are_bounded() -> None:
     """Ever new lines do not fill the memory."""
     repeats = logs.Repeats(FakeClock())
     for number in range(5000):
-        repeats(None, "info", {"event": f"event {number}"})
+        repeats(None, "warning", {"event": f"event {number}"})
     assert len(repeats._heard) == 1000

@@ -1,0 +1,172 @@
+"""`gapless run`: follow all sources in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gapless.cli import output
+from gapless.cli.options import ConfigOption, JsonOption
+from gapless.cli.project import Project, load
+from gapless.errors import UsageError
+
+if TYPE_CHECKING:
+    from gapless.cli.observers import Watching
+    from gapless.cli.progress import Bar, Lines
+    from gapless.engine.observer import Observer
+    from gapless.engine.plan import Until
+    from gapless.engine.runner import Runner
+    from gapless.store import Store
+
+ROLES = ("ingest", "index")
+LATER_ROLES = ("backfill", "enrich", "settle", "serve")
+
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until", metavar="head|finalized|N", help="Stop there. Left out: follow for ever.", show_default=False
+    ),
+]
+
+
+def run(
+    config: ConfigOption = None,
+    until: UntilOption = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE,…", help="This release runs ingest,index together.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Index from the first position and follow for ever.
+
+    Stop it with Ctrl-C or SIGTERM: what is being committed is finished, within 10 seconds. Start it again at any
+    time; a second one beside it is a standby that takes over."""
+    goal = parse_until(until)
+    _check_roles(roles)
+    project = load(config)
+    with project.store(create=True) as store:
+        interrupted = asyncio.run(Run(project, store, goal).follow())
+        if as_json:
+            from gapless.cli.status import read
+
+            output.document(read(project, store))
+    if interrupted:
+        raise typer.Exit(130)
+
+
+def parse_until(text: str | None) -> Until | int:
+    """The end of `--until`. Raises UsageError."""
+    from gapless.engine.plan import Until
+
+    if text is None:
+        return Until.FOREVER
+    if text in {Until.HEAD, Until.FINALIZED}:
+        return Until(text)
+    if text.replace("_", "").isdecimal():
+        return int(text)
+    raise UsageError(f"{text!r} is no place to stop at", todo="Write --until head, --until finalized, or a position.")
+
+
+def _check_roles(text: str | None) -> None:
+    from gapless.config.problems import suggestion
+
+    named = set(ROLES) if text is None else {role.strip() for role in text.split(",") if role.strip()}
+    for role in sorted(named):
+        if role in LATER_ROLES:
+            raise UsageError(f"The role {role!r} comes in a later release", todo="Leave out --roles.")
+        if role not in ROLES:
+            raise UsageError(f"There is no role {role!r}{suggestion(role, ROLES)}")
+    if named != set(ROLES):
+        raise UsageError(
+            f"The roles {' and '.join(ROLES)} share a journal in memory and run in one process only",
+            todo="Leave out --roles.",
+        )
+
+
+class Run:
+    """One run, from the first job to the last report."""
+
+    def __init__(self, project: Project, store: Store, until: Until | int) -> None:
+        from gapless.cli.observers import Watching
+
+        self._project = project
+        self._store = store
+        self._until = until
+        self._runner: Runner | None = None
+        self._interrupted = False
+        self._stopping = False
+        self.watch: Watching = Watching(project.config.sources, project.clock)
+
+    async def follow(self) -> bool:
+        """Returns when stopped (True after Ctrl-C) or when the end is reached. Raises what ended it."""
+        from gapless.cli.observers import observe
+        from gapless.telemetry import logs
+
+        telemetry = self._project.config.telemetry
+        logs.configure(telemetry.log_level, telemetry.log_format, fields={"app": self._project.config.app.name})
+        main = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number, main)
+        observer, service = observe(self._project, self.watch)
+        display = self._display()
+        work = [display.show()] if service is None else [display.show(), service.pulse.beat()]
+        tasks = [asyncio.create_task(each) for each in work]
+        try:
+            if service is not None:
+                service.server.start()
+            await self._run(observer)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            display.close()
+            if service is not None:
+                service.server.close()
+        return self._interrupted
+
+    async def _run(self, observer: Observer) -> None:
+        from gapless.engine.runner import Runner
+        from gapless.wiring import build_job
+
+        project = self._project
+        jobs = []
+        try:
+            for wired in project.wired.values():
+                job = await build_job(project.app, wired, self._store, project.clock, until=self._until)
+                jobs.append(job)
+            ttl_seconds = project.config.lease.ttl_seconds
+            runner = Runner(jobs, project.schema, self._store, project.clock, observer, ttl_seconds)
+        except BaseException:
+            for job in jobs:
+                await job.source.close()
+            raise
+        self._runner = runner
+        await runner.run()
+
+    def _stop(self, number: signal.Signals, main: asyncio.Task[Any] | None) -> None:
+        """The first signal asks for a graceful end; the second ends at once, which a commit survives."""
+        if self._stopping:
+            os._exit(130 if number == signal.SIGINT else 143)
+        self._stopping = True
+        self._interrupted = number == signal.SIGINT
+        output.talk("Stopping after the commit in progress; once more to stop at once.")
+        if self._runner is not None:
+            self._runner.stop()
+        elif main is not None:
+            main.cancel()
+
+    def _display(self) -> Bar | Lines:
+        from gapless.cli.progress import Bar, Lines
+
+        people = sys.stderr.isatty() and self._project.config.telemetry.log_format != "json"
+        return (Bar if people else Lines)(self.watch, self._project.clock)
