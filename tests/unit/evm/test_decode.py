@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gapless.digest import entry_digests
 from gapless.errors import ConfigError
 from gapless.model import Entry, Evidence, Segment
-from gapless.schema import Nature, Schema
+from gapless.schema import Nature, Schema, from_text, to_text
 from gapless.sources import Decoded
 from gapless.sources.evm.abi import load_abi
 from gapless.sources.evm.contracts import ContractSpec, checksum_address, parse_address
@@ -324,6 +327,62 @@ def test_how_blocks_are_cut_into_segments_does_not_matter() -> None:
         alone[n] = entry_digests(one.entries, same.decode(one).rows)[0][0]
     assert [alone[n] for n in range(9)] == together
     assert len(set(together)) == 9
+
+
+JUNK = st.one_of(
+    st.text(max_size=8),
+    st.text(alphabet="0123456789abcdefABCDEFxX_ ", max_size=70),
+    st.integers(0, 2**300).map(hex),
+    st.binary(max_size=140).map(lambda b: "0x" + b.hex()),
+)
+VALUES = st.recursive(
+    JUNK | st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["hash", "blockHash", "transactionIndex", "to", "value", "type", "input", "accessList", "odd"])
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "address": JUNK,
+                "topics": st.lists(JUNK, max_size=6).map(lambda t: [TRANSFER, *t]),
+                "data": JUNK,
+                "transaction_hash": JUNK,
+                "transaction_index": JUNK,
+                "log_index": JUNK,
+            },
+        ),
+        max_size=6,
+    ),
+    st.lists(st.dictionaries(KEYS, VALUES), max_size=3),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_answered_is_a_row_or_in_quarantine(
+    changes: list[dict[str, Any]], bodies: list[dict[str, Any]]
+) -> None:
+    """Random junk in any field of logs and transactions: every one is a row of canonical text or is quarantined, in
+    every table it belongs to; nothing raises, and the good log among them is kept."""
+    multi = ContractSpec.load("multi", "erc20")
+    found = decoder(multi, datasets=("logs", "transactions"))
+    logs = [transfer(0), *(transfer(n, **c) for n, c in enumerate(changes, 1))]
+    of = segment(logs)
+    of.payload.transactions.append([{"hash": ZERO, **body} for body in bodies])
+    decoded = found.decode(of)
+    rows, odd = tables(decoded), Counter(q.consumer for q in decoded.quarantined)
+    assert len(rows["logs"]) + odd["logs"] == len(logs)
+    assert len(rows["transactions"]) + odd["transactions"] == len(bodies)
+    assert rows["multi_transfer"][0]["value"] == "1"
+    shaped = sum(len(one.topics) == 3 for one in logs)
+    assert len(rows["multi_transfer"]) + odd["multi_transfer"] == shaped
+    for table_rows in decoded.rows:
+        for column, values in zip(table_rows.table.columns, table_rows.columns, strict=True):
+            for value in values:
+                assert to_text(column, from_text(column, value)) == value
+                assert value is None or "\0" not in value.encode().decode()
 
 
 # --- contracts -----------------------------------------------------------------------------------------------------
