@@ -140,6 +140,8 @@ class Follower:
         source = self._lane.source
         if cursor.position < plan.target(head, self._options):
             return await source.head()
+        if head.latest.position < cursor.position:
+            head = await source.head()  # the cursor may have moved past a head that is old by now
         await self._at_target(head, cursor)
         if plan.reached(cursor, head, self._options):
             return head
