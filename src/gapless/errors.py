@@ -211,6 +211,12 @@ class CommitUnknown(StoreUnavailable):
     """The connection was lost at COMMIT and the cursor could not be read since: the outcome is not known yet."""
 
 
+class MissingDatabase(StoreError):
+    """There is no database of the app yet, and none may be created."""
+
+    exit_code = 3
+
+
 class ReadOnlyStore(StoreError):
     """The database refuses writes."""
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gapless.errors import NewerDatabase, SchemaChanged, StoreError, WrongDatabase
+from gapless.errors import MissingDatabase, NewerDatabase, SchemaChanged, StoreError, WrongDatabase
 from gapless.schema import Schema, timestamp_text
 from gapless.store import FORMAT
 from gapless.store.ddl import (
@@ -70,8 +70,8 @@ class SqlOpening(SqlLeases):
     def close(self) -> None:
         """Let go of all connections."""
 
-    def _missing(self) -> StoreError:
-        return StoreError(
+    def _missing(self) -> MissingDatabase:
+        return MissingDatabase(
             f"There is no database of app {self._schema.app!r} at {self.url} yet",
             todo="`gapless run` creates it; check [store] url if it should be there.",
         )
