@@ -198,6 +198,9 @@ def test_the_place_of_a_transaction_is_not_taken_on_trust() -> None:
     rows, _, _ = dataset("transactions", segment([block(1, *bodies)]))
     assert [r["transaction_index"] for r in rows] == ["0", "1", "2", "3"]
     assert [r["extra"] for r in rows] == [None, None, '{"transactionIndex":"0x1"}', None]
+    rows, _, _ = dataset("transactions", segment([block(1, transaction(5), transaction(6, transactionIndex="0x5"))]))
+    assert [r["transaction_index"] for r in rows] == ["0", "1"]
+    assert [r["extra"] for r in rows] == ['{"transactionIndex":"0x5"}'] * 2
     rows, _, _ = dataset("transactions", segment([block(1, transaction(49))]))
     assert rows[0]["transaction_index"] == "49"
 
