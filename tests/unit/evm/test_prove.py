@@ -104,16 +104,18 @@ def test_a_field_of_a_later_fork_is_not_guessed() -> None:
     """A header is as long as its last field: one cut off, or one added, is another block."""
     full = carried("mainnet-22431084").full
     assert prove.header_hash(full) == full.hash
-    for name in (
-        "requests_hash",
-        "parent_beacon_block_root",
-        "excess_blob_gas",
-        "withdrawals_root",
-        "base_fee_per_gas",
-    ):
+    for name in ("requests_hash", "parent_beacon_block_root", "withdrawals_root"):
         assert prove.header_hash(msgspec.structs.replace(full, **{name: None})) != full.hash
     earlier = carried("mainnet-15537393").full
     assert prove.header_hash(msgspec.structs.replace(earlier, withdrawals_root=EMPTY)) != earlier.hash
+
+
+def test_an_absent_quantity_is_not_zero() -> None:
+    """Before later fields it would be encoded as zero is, and a table would show nothing where the block says 0."""
+    full = carried("mainnet-19426587").full
+    assert full.excess_blob_gas == "0x0"
+    for name in ("excess_blob_gas", "blob_gas_used", "base_fee_per_gas"):
+        refused("malformed", lambda n=name: prove.header_hash(msgspec.structs.replace(full, **{n: None})))
 
 
 def test_a_header_that_cannot_be_encoded_is_malformed() -> None:

@@ -5,11 +5,12 @@ Sources of the rules: yellow paper section 4.3 and appendix B; EIP-2718 (typed t
 specification, deposits (0x7e). Every function takes values as JSON-RPC gives them and raises Contradiction of kind
 `malformed` where they cannot be encoded.
 
-What no hash commits to, and so nothing here can prove: a transaction's `from` (it follows from the signature, which
-is not recovered), the `gasPrice` of types 2 to 4, its block hash, number and index (compared, not hashed), any field
-that is not part of its type; a receipt's `contractAddress`, `effectiveGasPrice`, and the `status` of receipts before
-EIP-658, which have a `root` instead; a block's `size`, `uncles` (only whether there are any) and total difficulty. Of
-type 0x7e `from` is hashed, but neither `nonce` nor a signature; of type 0x6a only `chainId` and `input` are.
+What no hash commits to, and so nothing here can prove: a transaction's `from` and an authorisation's `authority` (they
+follow from signatures, which are not recovered), the `gasPrice` of types 2 to 4, its block hash, number and index
+(compared, not hashed), any field that is not part of its type; a receipt's `contractAddress`, `effectiveGasPrice`, and
+the `status` of receipts before EIP-658, which have a `root` instead; a block's `size`, `uncles` (only whether there
+are any) and total difficulty. Of type 0x7e `from` is hashed, but neither `nonce` nor a signature; of type 0x6a only
+`chainId` and `input` are.
 """
 
 from __future__ import annotations
@@ -70,19 +71,9 @@ def _hex(digest: bytes) -> str:
 def header_hash(header: Header) -> str:
     """The block hash of a header of any generation, from its own fields.
 
-    Later forks append fields: a header is as long as the last of them that is there, and one absent before it is
-    encoded as empty."""
+    Later forks append fields: a header is as long as the last of them that is there. A root absent before it is
+    encoded as empty; an absent quantity could not be told from zero, and is refused."""
     try:
-        later = [
-            (header.base_fee_per_gas, quantity_text),
-            (header.withdrawals_root, hash_text),
-            (header.blob_gas_used, quantity_text),
-            (header.excess_blob_gas, quantity_text),
-            (header.parent_beacon_block_root, hash_text),
-            (header.requests_hash, hash_text),
-        ]
-        while later and later[-1][0] is None:
-            later.pop()
         fields = [
             hash_text(header.parent_hash),
             hash_text(_there(header.sha3_uncles, "sha3Uncles")),
@@ -99,7 +90,7 @@ def header_hash(header: Header) -> str:
             data_text(_there(header.extra_data, "extraData")),
             hash_text(_there(header.mix_hash, "mixHash")),
             data_text(_there(header.nonce, "nonce")),
-            *(EMPTY_TEXT if value is None else encode(value) for value, encode in later),
+            _later_text(header),
         ]
         return _hex(keccak256(_bytes(list_text("".join(fields)))))
     except _UNREADABLE as error:
@@ -110,6 +101,27 @@ def _there(value: str | None, name: str) -> str:
     if value is None:
         raise KeyError(name)
     return value
+
+
+def _later_text(header: Header) -> str:
+    """The fields that forks appended, up to the last that is there."""
+    fields = [
+        ("baseFeePerGas", header.base_fee_per_gas, quantity_text),
+        ("withdrawalsRoot", header.withdrawals_root, hash_text),
+        ("blobGasUsed", header.blob_gas_used, quantity_text),
+        ("excessBlobGas", header.excess_blob_gas, quantity_text),
+        ("parentBeaconBlockRoot", header.parent_beacon_block_root, hash_text),
+        ("requestsHash", header.requests_hash, hash_text),
+    ]
+    while fields and fields[-1][1] is None:
+        fields.pop()
+    text = ""
+    for name, value, encode in fields:
+        if value is None and encode is hash_text:
+            text += EMPTY_TEXT
+        else:
+            text += encode(_there(value, name))
+    return text
 
 
 def _bloom_text(value: str) -> str:
