@@ -88,7 +88,7 @@ def test_tables_start_with_the_position() -> None:
         ("transactions", "block_number", ("transaction_index",)),
         ("logs", "block_number", ("log_index",)),
     ]
-    assert dataset_table("logs", "base", "base").name == "base_logs"
+    assert dataset_table("logs", "base", "base_").name == "base_logs"
     assert {"from_", "to_"} <= {c.name for c in tables[1].columns}
 
 

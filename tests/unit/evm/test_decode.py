@@ -281,7 +281,7 @@ def test_datasets_decide_what_is_fetched() -> None:
 
 def test_datasets_are_decoded_beside_contracts() -> None:
     """All tables of a source come from one pass; a prefix tells the raw tables of two sources apart."""
-    found = EvmDecoder("base", [ERC20], frozenset(["blocks", "logs"]), prefix="base")
+    found = EvmDecoder("base", [ERC20], frozenset(["blocks", "logs"]), prefix="base_")
     Schema("app", found.tables(), ("base",))
     rows = tables(found.decode(segment([transfer(0), log(1, OTHER, [])], [])))
     assert {n: len(r) for n, r in rows.items()} == {"token_transfer": 1, "base_blocks": 2, "base_logs": 2}

@@ -145,9 +145,8 @@ _KEYS = {
 
 
 def dataset_table(dataset: str, source: str, prefix: str = "") -> Table:
-    """The table of a dataset; with a prefix where several sources of an app have it."""
-    name = f"{prefix}_{dataset}" if prefix else dataset
-    return Table(name, source, Nature.FACT, _COLUMNS[dataset], _KEYS[dataset])
+    """The table of a dataset; with a prefix, such as `base_`, where several sources of an app have it."""
+    return Table(prefix + dataset, source, Nature.FACT, _COLUMNS[dataset], _KEYS[dataset])
 
 
 def decode_dataset(dataset: str, table: Table, payload: EvmPayload, blocks: Blocks) -> tuple[Rows, list[Quarantined]]:
