@@ -11,9 +11,7 @@ import pytest
 
 from gapless.sources.evm.keccak import keccak256
 from gapless.testing import TRANSFER_TOPIC, fold_logs
-from servers.anvil import Anvil, RpcError, anvil, anvil_path, artifacts, build_transfers, call, start_anvil
-
-__all__ = ["anvil", "anvil_path"]  # fixtures
+from servers.anvil import Anvil, RpcError, artifacts, build_transfers, call, start_anvil
 
 pytestmark = pytest.mark.anvil
 

@@ -15,9 +15,7 @@ import pytest
 from gapless.sources.evm import bloom, prove
 from gapless.sources.evm.types import FullBlock, Receipt
 from gapless.testing import TRANSFER_TOPIC, FakeNode, ScriptedChain, fold_logs
-from servers.anvil import Anvil, anvil, anvil_path, build_transfers
-
-__all__ = ["anvil", "anvil_path"]  # fixtures
+from servers.anvil import Anvil, build_transfers
 
 pytestmark = pytest.mark.anvil
 UNKNOWN = "0x" + "ab" * 32
