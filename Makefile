@@ -54,6 +54,12 @@ $(VENV)/.installed-anvil: $(VENV)/.installed-all tools/package.json
 .PHONY: install
 install: $(VENV)/.installed-anvil  ## install everything that development and tests need
 
+# --- looking -------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.installed-base  ## index the recorded example chain into SQLite and show what was found
+	@$(PY) examples/demo.py
+
 # --- checking ------------------------------------------------------------------------------------------------------
 
 .PHONY: lint

@@ -126,7 +126,7 @@ def _command(run: Run, rpc: str, target: str, folder: Path) -> list[str]:
         f'[sources.chain]\nkind = "evm"\nrpc = ["{rpc}"]\n{datasets}{run.options}\n'
         f'[contracts.token]\nabi = "erc20"\nevents = ["Transfer"]\n'
     )
-    return [sys.executable, "-m", "gapless.cli", "run", "--until", "head"]
+    return [str(Path(sys.executable).with_name("gapless")), "run", "--until", "head"]
 
 
 # --- checking ------------------------------------------------------------------------------------------------------
