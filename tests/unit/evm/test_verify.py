@@ -10,7 +10,7 @@ import pytest
 
 from gapless.errors import Contradiction
 from gapless.model import Evidence
-from gapless.sources.evm import bloom, verify
+from gapless.sources.evm import bloom, prove, verify
 from gapless.sources.evm.types import LogClause, Receipt, Verify
 from gapless.sources.evm.verify import ChainHashing
 from unit.evm.answers import LAST, OTHER_HASH, Answer
@@ -233,6 +233,23 @@ def test_only_the_root_shows_a_covered_log_left_out() -> None:
     with pytest.raises(Contradiction) as caught:
         answer.check_receipts()
     assert caught.value.kind == "receipts_root"
+
+
+def test_a_root_that_no_block_hash_holds_proves_nothing() -> None:
+    """Receipts proved against a header whose own hash was not recomputed still have their blooms compared: a node that
+    exchanges receipts and root together is seen where the bloom is the honest one."""
+    answer = Answer(level=Verify.PROVED)
+    receipt = next(receipt for receipt in answer.receipts[1] if receipt.logs)
+    receipt.logs[-1].address = "0x00000000000000000000000000000000deadbeef"
+    answer.block.receipts_root = prove.receipts_root(answer.receipts[1])
+    with pytest.raises(Contradiction) as caught:
+        answer.check_receipts()
+    assert caught.value.kind == "receipt_mismatch"
+    receipt.logs_bloom = f"0x{bloom.of_logs(receipt.logs):0512x}"
+    answer.block.receipts_root = prove.receipts_root(answer.receipts[1])
+    with pytest.raises(Contradiction) as caught:
+        answer.check_receipts()
+    assert caught.value.kind == "not_in_bloom"
 
 
 def test_some_logs_left_out_of_a_filtered_answer_are_not_seen() -> None:
