@@ -50,7 +50,7 @@ def digest(
     if as_json:
         output.document({**found, "state": state})
         return
-    output.say(f"{found['digest']}  {name} {first}..{last}, {output.counted(len(digests), 'entr')[:-1]}")
+    output.say(f"{found['digest']}  {name} {first}..{last}, {output.counted(len(digests), 'entry', 'entries')}")
     if state is not None:
         output.say(f"{state}  {name} state at {last}")
 

@@ -75,5 +75,6 @@ def span(seconds: float | None) -> str:
     return f"{hours // 24} days"
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", " ")
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `4 711 rows`."""
+    return f"{cell(number)} {noun if number == 1 else plural or noun + 's'}"

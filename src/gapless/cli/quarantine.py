@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(help="See, retry, discard what could not be handled.", rich_markup_mode=None)
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which items.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Which items.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 

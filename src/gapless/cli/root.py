@@ -9,10 +9,13 @@ import typer
 from gapless.cli import (
     config,
     digest,
+    doctor,
     export,
     flags,
     gaps,
+    init,
     lease,
+    plan,
     quarantine,
     query,
     repair,
@@ -42,6 +45,13 @@ def _root(
     del version
 
 
+def _reference() -> None:
+    """Print docs/reference/cli.md."""
+    from gapless.cli.reference import reference
+
+    typer.echo(reference(command()), nl=False)
+
+
 def command() -> Any:
     """The command line as one callable."""
     app = typer.Typer(
@@ -49,7 +59,9 @@ def command() -> Any:
     )
     app.callback()(_root)
     for verb in (
+        init.init,
         run.run,
+        plan.plan,
         status.status,
         gaps.gaps,
         repair.repair,
@@ -59,6 +71,7 @@ def command() -> Any:
         rewind.replay,
         query.query,
         export.export,
+        doctor.doctor,
     ):
         app.command()(verb)
     for name, group in (
@@ -69,4 +82,5 @@ def command() -> Any:
     ):
         group.info.no_args_is_help = True
         app.add_typer(group, name=name)
+    app.command("reference", hidden=True)(_reference)
     return typer.main.get_command(app)

@@ -130,6 +130,7 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             display.close()
+            self._summarize()
             if service is not None:
                 service.server.close()
         return self._interrupted
@@ -152,6 +153,12 @@ class Run:
             raise
         self._runner = runner
         await runner.run()
+
+    def _summarize(self) -> None:
+        for name, state in self.watch.states.items():
+            if state.position is not None:
+                did = f"{output.counted(state.entries, 'position')} and {output.counted(state.rows, 'row')} committed"
+                output.talk(f"{name}: {did}; at {output.cell(state.position)}, head {output.cell(state.head)}.")
 
     def _stop(self, number: signal.Signals, main: asyncio.Task[Any] | None) -> None:
         """The first signal asks for a graceful end; the second ends at once, which a commit survives."""

@@ -8,6 +8,7 @@ and not a full disk, and the log still says how often.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections import OrderedDict
@@ -64,7 +65,7 @@ def configure(
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream) if stream is not None else _StandardError()
-    renderer = _console(terminal) if people else structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderer = _console(terminal) if people else structlog.processors.JSONRenderer(_ordered)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -84,6 +85,12 @@ def _console(stream: TextIO) -> Any:
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, timestamp_key="time", pad_event_to=24
     )
+
+
+def _ordered(event: Event, **options: Any) -> str:
+    """JSON with what people look for first in front."""
+    first = {name: event[name] for name in ("time", "level", "event", "source") if name in event}
+    return json.dumps({**first, **event}, ensure_ascii=False, **options)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
