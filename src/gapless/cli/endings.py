@@ -55,6 +55,7 @@ def _run(arguments: Sequence[str], app: App | None) -> int:
     from gapless.cli import project, root
 
     given = project.GIVEN_APP.set(app)
+    spec = project.GIVEN_SPEC.set(None)
     try:
         code = root.command()(list(arguments), prog_name="gapless", standalone_mode=False)
     except TyperException as error:
@@ -62,6 +63,7 @@ def _run(arguments: Sequence[str], app: App | None) -> int:
         return USAGE
     finally:
         project.GIVEN_APP.reset(given)
+        project.GIVEN_SPEC.reset(spec)
     return code if isinstance(code, int) else 0
 
 

@@ -16,10 +16,8 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        envvar="GAPLESS_CONFIG",
-        help="gapless.toml (the default), or app.py:app for an app in Python.",
+        help="gapless.toml (the default, or $GAPLESS_CONFIG), or app.py:app for an app in Python.",
         show_default=False,
-        show_envvar=True,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

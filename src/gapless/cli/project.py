@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 GIVEN_APP: ContextVar[App | None] = ContextVar("given_app", default=None)
 """The app whose `cli()` was called."""
+GIVEN_SPEC: ContextVar[str | None] = ContextVar("given_spec", default=None)
+"""The `-c` that stood before the command."""
+SPEC_VARIABLE = "GAPLESS_CONFIG"
 DEFAULT_FILE = "gapless.toml"
 
 
@@ -81,12 +84,16 @@ class Project:
 
 
 def load(spec: str | None) -> Project:
-    """The project of `-c`. Raises ConfigError and UsageError."""
+    """The project of `-c` behind the command, or before it, or of `GAPLESS_CONFIG`, or of this directory.
+
+    Raises ConfigError and UsageError."""
+    from gapless import app, config
+
+    spec = spec or GIVEN_SPEC.get()
     given = GIVEN_APP.get()
     if spec is None and given is not None:
         return Project(given)
-    from gapless import app, config
-
+    spec = spec or os.environ.get(SPEC_VARIABLE) or None
     if spec is None and not Path(DEFAULT_FILE).exists() and "GAPLESS_APP__NAME" in os.environ:
         return Project(app.App.from_config(config.load(None, os.environ)))
     return Project(app.load(spec or DEFAULT_FILE))

@@ -16,6 +16,7 @@ from gapless.cli import (
     init,
     lease,
     plan,
+    project,
     quarantine,
     query,
     repair,
@@ -24,6 +25,7 @@ from gapless.cli import (
     status,
     verify,
 )
+from gapless.cli.options import ConfigOption
 
 _HELP = """Follow ordered sources for ever and turn them into tables: every block there once, whole and checked.
 
@@ -40,9 +42,11 @@ def _version(value: bool) -> None:
 
 
 def _root(
+    config: ConfigOption = None,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     del version
+    project.GIVEN_SPEC.set(config)
 
 
 def _reference() -> None:
