@@ -200,9 +200,8 @@ class App:
 
     def cli(self) -> None:
         """The command line, on this app: `python app.py run`."""
-        from gapless.cli import main
-
-        main(app=self)
+        # By name: the command line stands above apps, which must not depend on it.
+        importlib.import_module("gapless.cli").main(app=self)
 
 
 def load(spec: str | Path) -> App:

@@ -126,7 +126,7 @@ class Follower:
             if plan.reached(cursor, head, self._options):
                 await self._reporter.caught_up(head, cursor)
                 return True
-            cursor = await self._advance(cursor, head, start, fence)
+            cursor, head = await self._advance(cursor, head, start, fence)
             await lane.mender.mend(head, fence)
             lane.observer.source_statistics(self.name, lane.source.statistics())
             head = self._saw(await self._next_head(cursor, head), start)
@@ -148,47 +148,58 @@ class Follower:
         moved = await self._until_stopped(source.wait_head(head.latest, self._options.poll_timeout_seconds))
         return head if moved is None else moved
 
-    async def _advance(self, cursor: Cursor, head: Head, start: int, fence: Fence) -> Cursor:
-        """Commit towards the target, undoing a fork first where there is one. Returns the new cursor."""
+    async def _advance(self, cursor: Cursor, head: Head, start: int, fence: Fence) -> tuple[Cursor, Head]:
+        """Commit towards the target, undoing a fork first where there is one. Returns the new cursor, and the head
+        worked towards."""
         try:
             if plan.head_contradicts(cursor, head):
                 raise ForkFound
             goal = plan.target(head, self._options)
             if cursor.position >= goal:
-                return cursor
+                return cursor, head
             if not plan.is_live(cursor.position, goal):
                 await self._reporter.mode(Mode.CATCHING_UP, None)
             goal = min(goal, cursor.position + SPANS_PER_RUN * self._lane.source.span())
-            return await self._pipeline(cursor, cursor, goal, head, start, fence)
+            return await self._pipeline(cursor, cursor, goal, head, start, fence), head
         except ForkFound:
             return await self._switch(start, fence)
 
-    async def _switch(self, start: int, fence: Fence) -> Cursor:
+    async def _switch(self, start: int, fence: Fence) -> tuple[Cursor, Head]:
         """Move to the branch the source follows now: find the common ancestor and replace what is above it."""
         lane = self._lane
         cursor = await self._read_cursor(start)
         head = self._saw(await lane.source.head(), start)
         ancestor = await find_ancestor(lane.source, lane.store, lane.offload, cursor, start, self._options)
+        if ancestor == cursor:
+            return cursor, self._settle(cursor, head)
         goal = plan.target(head, self._options)
         if goal <= ancestor.position:
-            return cursor  # The node went back without offering another branch yet: keep what we have until it does.
-        if ancestor == cursor:
+            return cursor, head  # The node went back without another branch yet: keep what we have until it has one.
+        plan.check_fork(self.name, cursor, ancestor, self._reporter.final, self._options.reorg_positions_max)
+        depth = cursor.position - ancestor.position
+        log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
+        overlay = await lane.offload.read(lambda: lane.store.state_before(self.name, ancestor.position))
+        lane.deriver.reset(overlay)
+        self._must_reset = False
+        goal = min(goal, ancestor.position + SPANS_PER_RUN * lane.source.span())
+        moved = await self._pipeline(ancestor, cursor, goal, head, start, fence)
+        lane.observer.reorg(self.name, depth)
+        return moved, head
+
+    def _settle(self, cursor: Cursor, head: Head) -> Head:
+        """It looked like a fork, but the committed cursor is on the chain. At the cursor's own height one endpoint names
+        another head than the rest: the cursor it is. Above, the blocks served do not link: ask again, elsewhere."""
+        if head.latest.position > cursor.position:
             raise Contradiction(
                 "The blocks fetched do not link to the committed one, which is still on the chain",
                 kind="unlinked",
                 source=self.name,
                 position=cursor.position + 1,
             )
-        plan.check_fork(self.name, cursor, ancestor, self._reporter.final, self._options.reorg_positions_max)
-        depth = cursor.position - ancestor.position
-        log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
-        overlay = await lane.offload.read(lambda: lane.store.state_before(self.name, ancestor.position))
-        self._lane.deriver.reset(overlay)
-        self._must_reset = False
-        goal = min(goal, ancestor.position + SPANS_PER_RUN * lane.source.span())
-        moved = await self._pipeline(ancestor, cursor, goal, head, start, fence)
-        lane.observer.reorg(self.name, depth)
-        return moved
+        if head.latest.position == cursor.position and head.latest.id != cursor.id:
+            log.warning("an endpoint names another head", source=self.name, position=cursor.position)
+            return replace(head, latest=cursor)
+        return head
 
     # --- the pipeline -----------------------------------------------------------------------------------------------
 
