@@ -20,15 +20,13 @@ from gapless.errors import UsageError
 from gapless.sources.evm import prove
 from gapless.testing.block import (
     NOBODY,
-    HeaderHash,
     ScriptedBlock,
     ScriptedLog,
     ScriptedTransaction,
-    Setting,
-    build_block,
     holder,
     transfer,
 )
+from gapless.testing.block_builder import HeaderHash, Setting, build_block
 
 Logs = int | Sequence[ScriptedLog] | Callable[[int], Sequence[ScriptedLog]]
 """So many transfers a block; these logs in each block; or a function from height to logs."""
