@@ -50,9 +50,10 @@ def release(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a lease away from a process that is gone, so that another need not wait for it to expire.
+    """Make a dead leader give way.
 
-    Safe even if that process lives: its next commit is refused, because its token is no longer the valid one."""
+    Its lease is taken away, so that another process need not wait for it to expire. Safe even if it lives: its next
+    commit is refused, because its token is no longer the valid one."""
     from gapless.engine.runner import lease_name
     from gapless.errors import LeaseHeld
     from gapless.model import Fence
