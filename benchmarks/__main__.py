@@ -17,13 +17,12 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
-from servers.postgres import DatabaseMissing, start_postgres
-
 from benchmarks.chain import BLOCKS, Chain, Truth, chain, truth
 from benchmarks.machine import machine
 from benchmarks.measure import Cost, RunFailed
 from benchmarks.runs import NODES, Node, Result, Run, WrongRows, perform
 from gapless.sources.evm.recording import read_recording
+from servers.postgres import PostgresMissing, PostgresServer
 
 MATRIX = (
     Run("gapless", "replay", "sqlite"),
@@ -152,13 +151,16 @@ def _print(about: dict[str, str], found: Truth, report: Sequence[dict[str, Any]]
 
 @contextmanager
 def _postgres() -> Iterator[tuple[Callable[[], str], int] | None]:
-    """A server for these runs: makes a new database and tells its URL; its process."""
-    try:
-        with start_postgres() as server:
-            yield server.create_database, server.pid
-    except DatabaseMissing as error:
-        _say(str(error))
-        yield None
+    """A server for these runs, as durable as it comes: makes a new database and tells its URL; its process."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(PostgresServer(settings={}))
+        except PostgresMissing as error:
+            _say(str(error))
+            yield None
+            return
+        pid = (server.home / "data" / "postmaster.pid").read_text().splitlines()[0]
+        yield server.create_database, int(pid)
 
 
 def _say(what: str) -> None:

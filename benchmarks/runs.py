@@ -109,7 +109,7 @@ def perform(run: Run, node: Node, truth: Truth, postgres: tuple[Callable[[], str
         node.served()
         cost = measured(_command(run, node.url, target, folder), folder, servers)
         served = node.served()
-        logs = _check(run, target, truth)
+        logs = check(run, target, truth)
         return Result(run, cost, truth.head + 1, logs, served)
     finally:
         shutil.rmtree(folder)
@@ -132,7 +132,7 @@ def _command(run: Run, rpc: str, target: str, folder: Path) -> list[str]:
 # --- checking ------------------------------------------------------------------------------------------------------
 
 
-def _check(run: Run, target: str, truth: Truth) -> int:
+def check(run: Run, target: str, truth: Truth) -> int:
     """Compare the tables with the truth; the number of logs the run was about."""
     prefix = "bench." if run.store == "postgres" and run.program == "gapless" else ""
     read = _reader(run, target)

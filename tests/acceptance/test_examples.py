@@ -74,10 +74,10 @@ def test_the_check_sees_a_wrong_balance(balances: Path) -> None:
 def test_the_token_example_has_every_transfer(config: Path, tmp_path: Path) -> None:
     """The TOML example, in the checkout and in the package, finds the recorded number of transfers."""
     store = {"GAPLESS_STORE__URL": f"sqlite:///{tmp_path / 'erc20.db'}", "NO_COLOR": "1"}
-    gapless = [str(Path(sys.executable).with_name("gapless")), "-c", str(config)]
+    gapless = Path(sys.executable).with_name("gapless")
     for arguments in (["run", "--until", str(LAST_BLOCK)], ["status", "--json"]):
         done = subprocess.run(
-            [*gapless, *arguments], env={**os.environ, **store}, capture_output=True, text=True, timeout=60, check=False
+            [gapless, *arguments, "-c", config], env={**os.environ, **store}, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
     truth = read_recording(examples.path()).truth
