@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 2.0
 """How long a request waits for an endpoint that asked to slow down, while another endpoint is there."""
+_LIMIT_PAUSE_SECONDS = 0.25
+"""Before a request that exceeded some limit is repeated, to see whether it was the rate or the size."""
 _HEDGED_MAX = 2
 """Endpoints asked the same small question at once."""
 
@@ -69,6 +71,8 @@ class Endpoint:
         """Blocks fetched and checked together, by all that comes for them."""
         self.receipts_by_hash: bool | None = None
         """Whether it takes a block hash in `eth_getBlockReceipts`; None before it was asked."""
+        self._limit_is_size = False
+        """Its `limit exceeded` turned out to mean the size of the answer."""
         self._batches: dict[str, Span] = {}
         self._transport = transport
         self._rpc = Rpc(transport, label, clock.now_us)
@@ -89,13 +93,18 @@ class Endpoint:
             self._batches[kind] = span
         return span
 
-    async def call(self, call: Call, shape: Shape[T], *, deadline: float, quick: bool = False) -> Reply[T]:
+    async def call(
+        self, call: Call, shape: Shape[T], *, deadline: float, quick: bool = False, divisible: bool = False
+    ) -> Reply[T]:
         """One call, with patience for rate limits and one more try after a broken connection. Raises what `Rpc.call`
-        raises, with MethodMissing at once for a method known to be missing."""
+        raises, with MethodMissing at once for a method known to be missing.
+
+        `quick` calls are small and at the head. `divisible`: the caller can ask for less, so that a limit exceeded
+        may be one of size; RateLimited with a code then means that it seems to be."""
         if call.method in self.missing:
             raise MethodMissing(f"{self.label} does not know {call.method}")
         try:
-            return await self._send(lambda s: self._rpc.call(call, shape, s), deadline, quick)
+            return await self._send(lambda s: self._rpc.call(call, shape, s), deadline, quick, divisible)
         except MethodMissing:
             self.missing.add(call.method)
             raise
@@ -108,7 +117,7 @@ class Endpoint:
         if calls[0].method in self.missing:
             raise MethodMissing(f"{self.label} does not know {calls[0].method}")
         try:
-            return await self._send(lambda s: self._rpc.batch(calls, shape, s), deadline, quick=False)
+            return await self._send(lambda s: self._rpc.batch(calls, shape, s), deadline, False, True)
         except MethodMissing:
             self.missing.add(calls[0].method)
             raise
@@ -116,19 +125,35 @@ class Endpoint:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _send(self, post: Callable[[float], Awaitable[Reply[T]]], deadline: float, quick: bool) -> Reply[T]:
+    async def _send(
+        self, post: Callable[[float], Awaitable[Reply[T]]], deadline: float, quick: bool, divisible: bool
+    ) -> Reply[T]:
         attempt = 0
+        limited_at: float | None = None
         while True:
             try:
-                return await self._send_once(post, deadline, quick)
+                reply = await self._send_once(post, deadline, quick, divisible)
             except SourceError as error:
                 attempt += 1
-                if not self._again(error, attempt, deadline):
+                if divisible and isinstance(error, RateLimited) and error.code is not None:
+                    if limited_at is not None or self._limit_is_size:
+                        self._limit_is_size = True
+                        raise
+                    limited_at = self._clock.monotonic()
+                    await self._clock.sleep(_LIMIT_PAUSE_SECONDS)
+                elif not self._again(error, attempt, deadline):
                     raise
-            self._tally.retries += 1
-            await self._clock.sleep(backoff_seconds(self._clock.random(), 0, self._options))
+                else:
+                    await self._clock.sleep(backoff_seconds(self._clock.random(), 0, self._options))
+                self._tally.retries += 1
+                continue
+            if limited_at is not None:
+                self.standing.slow_down(self._clock.monotonic(), limited_at, None)
+            return reply
 
-    async def _send_once(self, post: Callable[[float], Awaitable[Reply[T]]], deadline: float, quick: bool) -> Reply[T]:
+    async def _send_once(
+        self, post: Callable[[float], Awaitable[Reply[T]]], deadline: float, quick: bool, divisible: bool
+    ) -> Reply[T]:
         await self._enter(deadline)
         started = self._clock.monotonic()
         limit = self._options.head_timeout_seconds if quick else self._options.request_timeout_seconds
@@ -137,7 +162,8 @@ class Endpoint:
         try:
             reply = await post(min(limit, deadline - started))
         except SourceError as error:
-            self.standing.failed(self._clock.monotonic(), started, error)
+            ambiguous = divisible and isinstance(error, RateLimited) and error.code is not None
+            self.standing.failed(self._clock.monotonic(), started, error, ambiguous=ambiguous)
             self._tally.failed(error)
             if isinstance(error, SourceUnavailable) and not isinstance(error, RateLimited):
                 self.identity_checked_at = None
@@ -156,10 +182,11 @@ class Endpoint:
         """Whether to ask the same endpoint again at once. Longer troubles are for the caller, who knows the others."""
         now = self._clock.monotonic()
         if isinstance(error, RateLimited):
-            # By code alone it may mean that the answer is too large: the caller can ask for less.
-            tries = 1 if error.code is not None else self._options.request_attempts_max
+            if error.code is not None:
+                self._limit_is_size = False
             patience = deadline - now if self.alone else _PATIENCE_SECONDS
-            return attempt <= tries and self.standing.delay(now) < min(patience, deadline - now)
+            within = self.standing.delay(now) < min(patience, deadline - now)
+            return within and attempt <= self._options.request_attempts_max
         if isinstance(error, TimedOut) or not isinstance(error, SourceUnavailable):
             return False
         return attempt <= 1 and now < deadline
@@ -327,7 +354,8 @@ def verdict(what: str, errors: Mapping[str, SourceError], position: int | None =
     """One error for all endpoints' last ones. Where they agree that answers contradict, that the position is not
     there yet or no longer, it is that; else the source is unavailable."""
     found = list(errors.values())
-    told = "; ".join(dict.fromkeys(e.what for e in found)) or "no endpoint may be asked"
+    told = "; ".join(e.what if label in e.what else f"{label}: {e.what}" for label, e in errors.items())
+    told = told or "no endpoint may be asked"
     cause = found[-1] if found else None
     error: SourceError
     if found and all(isinstance(e, Contradiction) for e in found):

@@ -123,7 +123,10 @@ class Fetcher:
     async def _only_headers(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         found = await self._present(reader, await reader.headers(first, last), first, head)
         headers = verify.check_headers(found, first, last, parent, self._level, self._hashing)
-        return self._part(headers, [[] for _ in headers])
+        proved = self._level is Verify.PROVED  # a header is all there is, and its hash was recomputed
+        verdict = verify.evidence(self._level, self._hashing, whole=proved)
+        audited = verdict is Evidence.PROVED
+        return Part(headers, [[] for _ in headers], [verdict] * len(headers), [audited] * len(headers))
 
     async def _filtered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         lanes = [self.requests[0::2], self.requests[1::2]]
@@ -152,7 +155,12 @@ class Fetcher:
             groups, _ = verify.check_filtered_logs(headers, logs, [EVERY_LOG.clause], self._level, self._hashing)
             return self._part(headers, groups)
         groups = verify.group_logs(headers, logs)
-        checked = [verify.check_all_logs(h, g, self._hashing) for h, g in zip(headers, groups, strict=True)]
+        try:
+            checked = [verify.check_all_logs(h, g, self._hashing) for h, g in zip(headers, groups, strict=True)]
+        except Contradiction as error:
+            if error.kind == "empty_for_bloom" and error.position is not None:
+                await self._receipts(reader, [headers[error.position - first]], head)  # or is it that they have gone?
+            raise
         return self._part(headers, checked)
 
     async def _strict(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:

@@ -105,7 +105,7 @@ class Reader:
             asked = upto - first + 1
             call = Call("eth_getLogs", ({"fromBlock": hex(first), "toBlock": hex(upto), **request.fields},))
             try:
-                reply = await self.endpoint.call(call, LOGS, deadline=self.deadline)
+                reply = await self.endpoint.call(call, LOGS, deadline=self.deadline, divisible=asked > 1)
             except SourceError as error:
                 if not self._shrink(ranges, asked, error, first):
                     raise

@@ -28,7 +28,8 @@ _DECREASE = 0.5
 _RATE_MIN = 0.2
 """Requests per second below which pacing does not go."""
 _RATE_GAIN = 0.5
-"""Requests per second gained per second of success."""
+_RATE_GAIN_DOUBLES_SECONDS = 5.0
+"""Requests per second gained per second of success: slowly near the complaint, faster the longer none came."""
 _PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS_MAX = 10.0
 """After a refusal for rate without a Retry-After; doubles with each in a row."""
@@ -137,16 +138,20 @@ class Standing:
         self.error_rate *= 1 - _WEIGHT
         self.window = min(self._options.concurrency_max, self.window + 1.0 / self.window)
         if self.rate is not None:
-            self.rate += _RATE_GAIN / max(1.0, self.rate)
+            quiet = min(now - self._decreased_at, 60.0)
+            self.rate += _RATE_GAIN * 2.0 ** (quiet / _RATE_GAIN_DOUBLES_SECONDS) / max(1.0, self.rate)
         self._note(now, now - started, quick, size_bytes)
 
-    def failed(self, now: float, started: float, error: SourceError) -> None:
-        """A request ended in an error. Refusals are part of normal work; they do not make an endpoint unhealthy."""
+    def failed(self, now: float, started: float, error: SourceError, *, ambiguous: bool = False) -> None:
+        """A request ended in an error. Refusals are part of normal work; they do not make an endpoint unhealthy.
+
+        `ambiguous`: it says that some limit was exceeded, which may be that of an answer's size."""
         self.in_flight -= 1
         self.errors += 1
         self.last_error = error.what
         if isinstance(error, RateLimited):
-            self._slow_down(now, started, error.retry_after_seconds)
+            if not ambiguous:
+                self.slow_down(now, started, error.retry_after_seconds)
         elif not isinstance(error, RequestRefused | AnswerTooLarge):
             self.error_rate += _WEIGHT * (1 - self.error_rate)
             self._failures_in_a_row += 1
@@ -223,6 +228,18 @@ class Standing:
             last_error=self.last_error,
         )
 
+    def slow_down(self, now: float, started: float, retry_after_seconds: float | None) -> None:
+        """Multiplicative decrease, once for all requests that were in flight together; then wait as told."""
+        if started >= self._decreased_at:
+            self._decreased_at = now
+            self._limited_in_a_row += 1
+            self.window = max(1.0, self.window * _DECREASE)
+            observed = max(self._this_second, self._last_second, 1)
+            rate = min(self.rate, observed) if self.rate is not None else observed
+            self.rate = max(_RATE_MIN, rate * _DECREASE)
+        pause = min(_PAUSE_SECONDS * 2.0 ** min(self._limited_in_a_row - 1, 10), _PAUSE_SECONDS_MAX)
+        self._next_slot = max(self._next_slot, now + (pause if retry_after_seconds is None else retry_after_seconds))
+
     # --- inside ---
 
     def _note(self, now: float, seconds: float, quick: bool, size_bytes: int) -> None:
@@ -236,18 +253,6 @@ class Standing:
             self.bulk_seconds_per_mebibyte = per_mebibyte
         self.bulk_seconds_per_mebibyte += _WEIGHT * (per_mebibyte - self.bulk_seconds_per_mebibyte)
         self._bulk_at = now
-
-    def _slow_down(self, now: float, started: float, retry_after_seconds: float | None) -> None:
-        """Multiplicative decrease, once for all requests that were in flight together; then wait as told."""
-        if started >= self._decreased_at:
-            self._decreased_at = now
-            self._limited_in_a_row += 1
-            self.window = max(1.0, self.window * _DECREASE)
-            observed = max(self._this_second, self._last_second, 1)
-            rate = min(self.rate, observed) if self.rate is not None else observed
-            self.rate = max(_RATE_MIN, rate * _DECREASE)
-        pause = min(_PAUSE_SECONDS * 2.0 ** min(self._limited_in_a_row - 1, 10), _PAUSE_SECONDS_MAX)
-        self._next_slot = max(self._next_slot, now + (pause if retry_after_seconds is None else retry_after_seconds))
 
 
 @dataclass(frozen=True, slots=True)
