@@ -19,8 +19,10 @@ help:  ## list these targets
 
 # --- installing ----------------------------------------------------------------------------------------------------
 
-# A virtual environment made for another folder (the checkout was moved or copied) would import the code from there.
-ifneq ($(shell cat $(VENV)/.made-for 2>/dev/null),$(CURDIR))
+# An environment made here for another folder (the checkout was moved or copied) would import the code from there: it
+# is made anew. One that somebody else made is used as it is, and nothing in it is removed.
+MADE_FOR := $(shell cat $(VENV)/.made-for 2>/dev/null)
+ifneq ($(MADE_FOR),$(CURDIR))
 .PHONY: $(VENV)/.made-for
 endif
 
@@ -31,7 +33,7 @@ $(VENV)/.made-for:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "'$(PYTHON)' cannot make virtual environments: its venv or ensurepip module is missing." >&2; \
 	  echo "Debian and Ubuntu have them in the package python3-venv." >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(if $(MADE_FOR),--clear) $(VENV)
 	@# older ones do not know dependency groups
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
 	@printf '%s\n' '$(CURDIR)' > $@
