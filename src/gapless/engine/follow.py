@@ -187,7 +187,7 @@ class Follower:
         return moved, head
 
     def _settle(self, cursor: Cursor, head: Head) -> Head:
-        """It looked like a fork, but the committed cursor is on the chain. At the cursor's own height one endpoint names
+        """It looked like a fork, but the committed cursor is on the chain. At the cursor's own height an endpoint names
         another head than the rest: the cursor it is. Above, the blocks served do not link: ask again, elsewhere."""
         if head.latest.position > cursor.position:
             raise Contradiction(

@@ -13,6 +13,8 @@ each paid for by somebody (research: elector of river, agno, tomcounsell/ai):
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +34,37 @@ _MARGIN_SHARE = 0.1
 R = TypeVar("R")
 
 log = structlog.get_logger("gapless.lease")
+
+
+def holder_name() -> str:
+    """Who holds a lease: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def take(store: LeaseStore, name: str, holder: str, ttl_seconds: float) -> Fence | None:
+    """Acquire a lease that is free, expired, or left behind by a process of this host that is gone: a restart after a
+    crash need not wait for the old lease to run out. Should the guess be wrong, the token still keeps writes apart."""
+    fence = store.acquire(name, holder, ttl_seconds)
+    if fence is not None:
+        return fence
+    for lease in store.leases():
+        if lease.name == name and lease.holder != holder and _is_gone(lease.holder):
+            store.release(Fence(name, lease.holder, lease.token))
+            return store.acquire(name, holder, ttl_seconds)
+    return None
+
+
+def _is_gone(holder: str) -> bool:
+    host, _, process = holder.rpartition(":")
+    if host != socket.gethostname() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class LeaseKeeper:
@@ -81,7 +114,7 @@ class LeaseKeeper:
     def try_take(self) -> Fence | None:
         """Take the lease now or not at all; raises StoreError. Before `start`."""
         started = self._clock.monotonic()
-        fence = self._store.acquire(self.name, self.holder, self._ttl_seconds)
+        fence = take(self._store, self.name, self.holder, self._ttl_seconds)
         if fence is not None:
             self._set(fence, started + self._ttl_seconds * (1 - _MARGIN_SHARE))
         return fence
@@ -141,7 +174,7 @@ class LeaseKeeper:
                 log.warning("lease lost", lease=self.name, token=fence.token)
                 self._set(None, 0.0)
             return
-        taken = self._guarded(lambda: self._store.acquire(self.name, self.holder, self._ttl_seconds))
+        taken = self._guarded(lambda: take(self._store, self.name, self.holder, self._ttl_seconds))
         if taken is not None:
             log.info("lease taken", lease=self.name, token=taken.token)
             self._set(taken, trusted_until)

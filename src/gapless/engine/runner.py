@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from gapless.engine import plan
 from gapless.engine.derive import Deriver
 from gapless.engine.follow import Follower, Lane
 from gapless.engine.handlers import Handler, TableBinding
-from gapless.engine.lease import LeaseKeeper
+from gapless.engine.lease import LeaseKeeper, holder_name
 from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
 from gapless.engine.offload import Offload, Threads
@@ -42,11 +40,6 @@ class Job:
     handlers: tuple[Handler, ...]
     bindings: tuple[TableBinding, ...]
     options: plan.FollowOptions
-
-
-def holder_name() -> str:
-    """Who holds a lease: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def lease_name(schema: Schema, source: str) -> str:

@@ -163,7 +163,8 @@ class LeaseStore(Protocol):
     """Leadership as a row with a fencing token. Times are judged by the store's own clock."""
 
     def acquire(self, name: str, holder: str, ttl_seconds: float) -> Fence | None:
-        """Take the lease if it is free or expired: the token grows with each grant. None while another holds it."""
+        """Take the lease if it is free or expired: the token grows with each grant. None while it is held, also by a
+        holder of the same name: two containers may both be `host:1`."""
         ...
 
     def renew(self, fence: Fence, ttl_seconds: float) -> bool:

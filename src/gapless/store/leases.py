@@ -20,7 +20,7 @@ class SqlLeases(SqlReads):
     def acquire(self, name: str, holder: str, ttl_seconds: float) -> Fence | None:
         check(holder, "a lease is held by somebody")
         # A standby asks again and again: it looks first, so that it does not queue for the row's lock each time.
-        if any(lease.name == name and lease.live and lease.holder != holder for lease in self.leases()):
+        if any(lease.name == name and lease.live for lease in self.leases()):
             return None
         return self._lease_transact(lambda s: self._grant(s, name, holder, ttl_seconds))
 
@@ -36,7 +36,7 @@ class SqlLeases(SqlReads):
             name,
         )
         now_us = self._now_us(s)
-        if leader not in ("", holder) and micros(until) > now_us:
+        if leader and micros(until) > now_us:
             return None
         s.run(
             f'UPDATE {self._names.leases} SET "holder" = ?, "token" = ?, "expires" = ? WHERE "name" = ?',

@@ -66,7 +66,7 @@ class MemoryBooks:
         with self.database.lock:
             now_us = self._clock.now_us()
             leader, token, until = self.database.leases.get(name, ("", 0, 0))
-            if leader not in ("", holder) and until > now_us:
+            if leader and until > now_us:
                 return None
             self.database.leases[name] = (holder, token + 1, now_us + round(ttl_seconds * 1e6))
             return Fence(name, holder, token + 1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from gapless.store.memory import MemoryStore
 
 from gapless.clock import SystemClock
 from gapless.declare import UInt256, bind, key
@@ -30,6 +29,7 @@ from gapless.errors import (
 from gapless.model import Fence, Mode
 from gapless.schema import Schema
 from gapless.store import Store
+from gapless.store.memory import MemoryStore
 from unit.engine.scripted import TABLE, ListDecoder, ScriptedSource
 
 
@@ -333,7 +333,7 @@ def test_a_standby_takes_over() -> None:
         world = World()
         for n in range(5):
             world.source.mine(n + 20)
-        first, second = world.runner(ttl_seconds=0.3), world.runner(ttl_seconds=0.3)
+        first, second = world.runner(ttl_seconds=2.0), world.runner(ttl_seconds=2.0)
         tasks = [asyncio.create_task(first.run())]
         await world.until(world.exact)
         tasks.append(asyncio.create_task(second.run()))
