@@ -1,3 +1,6 @@
 """Fixtures for every test: real servers, started on first use."""
 
-pytest_plugins = ["servers.anvil"]
+import pytest
+
+pytest_plugins = ["servers.anvil", "servers.postgres"]
+pytest.register_assert_rewrite("gapless.testing.store_contract")

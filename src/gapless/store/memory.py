@@ -45,7 +45,7 @@ from gapless.store.batches import (
     row_order,
     undo_floor,
 )
-from gapless.store.ddl import differences
+from gapless.store.ddl import SQLITE, check_schema, differences
 from gapless.store.memory_books import MemoryBooks, MemoryDatabase, SourceData
 from gapless.store.memory_query import query_memory
 from gapless.store.select import check_select
@@ -75,6 +75,7 @@ class MemoryStore(MemoryBooks):
         return self._opened
 
     def open(self, schema: Schema, *, create: bool) -> None:
+        check_schema(schema, SQLITE)
         db = self.database
         with db.lock:
             if db.app is None:

@@ -43,7 +43,7 @@ class PostgresOptions:
     lock_timeout_seconds: float = 10.0
     """For a row or table that another transaction has locked."""
     idle_in_transaction_seconds_max: float = 15.0
-    """After which the server ends a transaction whose client says nothing: frozen processes keep nobody out for long."""
+    """After which the server ends a transaction whose client is silent: frozen processes keep nobody out for long."""
     lease_timeout_seconds: float = 4.0
     """For statements on leases; half of it for their locks."""
     settle_seconds_max: float = 30.0

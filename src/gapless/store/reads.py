@@ -116,9 +116,11 @@ class SqlReads(SqlEntries):
 
     def facts(self, table: Table, first: int, last: int) -> tuple[list[Column_], list[int]]:
         with self._reading() as s:
+            # Named by table: a bare name would be the text selected, and '10' comes before '9'.
+            order = ", ".join(f"t.{quote(k)}" for k in table.key)
             rows = s.run(
-                f"SELECT {self._names.texts(table)} FROM {self._names.versioned(table)}"
-                f" WHERE {quote(table.position_column)} BETWEEN ? AND ? ORDER BY {', '.join(map(quote, table.key))}",
+                f"SELECT {self._names.texts(table)} FROM {self._names.versioned(table)} AS t"
+                f" WHERE {quote(table.position_column)} BETWEEN ? AND ? ORDER BY {order}",
                 *(first, last),
             )
         rows = in_order(table, self._canonical(table, rows), self.dialect.unordered)
