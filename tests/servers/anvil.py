@@ -110,7 +110,7 @@ def _install() -> None:
         if _installed() is not None:
             return
         shutil.copyfile(PINS, TOOLS / "package.json")
-        flags = ["--no-package-lock", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]
+        flags = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
         command = [*_npm(), "install", "--prefix", str(TOOLS), *flags]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS_MAX, check=False)

@@ -1,7 +1,8 @@
 // Compiles Token.sol into token.json: {"Token": {abi, selectors, bytecode}, "Oddities": {…}}.
-// usage, from the repository root, with Node and the npm package solc of tools/package.json:
-//   npm install --prefix .tools --no-package-lock --include=dev   (after copying tools/package.json to .tools)
-//   NODE_PATH=.tools/node_modules node tests/data/evm/compile.js
+// usage, from the repository root, with Node and the npm package solc pinned in package.json beside this file:
+//   mkdir -p .tools/solc && cp tests/data/evm/package.json .tools/solc
+//   npm install --prefix .tools/solc --no-package-lock
+//   NODE_PATH=.tools/solc/node_modules node tests/data/evm/compile.js
 const fs = require('fs');
 const path = require('path');
 const solc = require('solc');
