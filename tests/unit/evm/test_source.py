@@ -58,6 +58,7 @@ from gapless.testing.faults import (
     WrongId,
 )
 from gapless.testing.log_lies import (
+    Carrier,
     DuplicateLog,
     EmptyLogs,
     ForeignLogs,
@@ -76,8 +77,8 @@ DEEP = (40, 60)
 """Final long ago, and fetched by filter."""
 NEAR = (380, 390)
 """Not final yet, and fetched strictly."""
-RECEIPTS = frozenset({"receipts"})
-RANGE = frozenset({"range"})
+RECEIPTS: frozenset[Carrier] = frozenset({"receipts"})
+RANGE: frozenset[Carrier] = frozenset({"range"})
 NULLS = {"null_block", "null_receipt"}
 
 
