@@ -86,7 +86,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], str]:
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
         said = str(error)[: place.start()] if place else str(error)
-        at = f", line {place[1]}, column {place[2]}" if place and place[1] else ""
+        at = f", line {place[1]}, column {place[2]}" if place and place[1] else f", line {text.count(chr(10)) + 1}"
         raise ConfigError(f"{path}{at}: not valid TOML: {said}", todo="Correct the syntax there.") from error
 
 
