@@ -7,7 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
-PYTEST := $(PY) -m pytest
+# Sets are ordered by hash, and hashes differ from process to process: all of a run's share one seed, so that its
+# processes collect the same tests and a failure can be had again with `make test HASH_SEED=…`.
+HASH_SEED ?= $(shell date +%s)
+PYTEST := PYTHONHASHSEED=$(HASH_SEED) $(PY) -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
