@@ -77,7 +77,12 @@ def test_the_token_example_has_every_transfer(config: Path, tmp_path: Path) -> N
     gapless = Path(sys.executable).with_name("gapless")
     for arguments in (["run", "--until", str(LAST_BLOCK)], ["status", "--json"]):
         done = subprocess.run(
-            [gapless, *arguments, "-c", config], env={**os.environ, **store}, capture_output=True, text=True, timeout=60, check=False
+            [gapless, *arguments, "-c", config],
+            env={**os.environ, **store},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     truth = read_recording(examples.path()).truth
