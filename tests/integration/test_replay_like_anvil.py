@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from gapless.sources.replay import ReplayTransport, open_recording
-from servers.anvil import Anvil, anvil, anvil_path, artifacts, build_transfers, call
-
-__all__ = ["anvil", "anvil_path"]  # fixtures
+from servers.anvil import Anvil, artifacts, build_transfers, call
 
 pytestmark = pytest.mark.anvil
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
