@@ -291,7 +291,7 @@ class PostgresStore(SqlOpening):
         except self._driver.RowLocked:
             # Free or expired, and yet held by a commit: of a process that froze in the middle of it.
             for lease in self.leases():
-                if lease.name == name and not (lease.live and lease.holder != holder):
+                if lease.name == name and not lease.live:
                     self._end_sessions(self._session_name(name, lease.token))
             return super().acquire(name, holder, ttl_seconds)
 
