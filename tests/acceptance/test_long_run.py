@@ -1,4 +1,4 @@
-"""A long chain through the whole program: no gap, full coverage, flat memory, and blocks visible at once at the head."""
+"""A long chain through the whole program: no gap, full coverage, flat memory, and blocks visible at the head at once."""
 
 from __future__ import annotations
 
