@@ -35,6 +35,8 @@ _PATIENCE_SECONDS = 2.0
 """How long a request waits for an endpoint that asked to slow down, while another endpoint is there."""
 _LIMIT_PAUSE_SECONDS = 0.25
 """Before a request that exceeded some limit is repeated, to see whether it was the rate or the size."""
+_RECONNECT_WEIGHT = 0.1
+"""Of the newest answer in the share of those that came over a new connection."""
 _HEDGED_MAX = 2
 """Endpoints asked the same small question at once."""
 
@@ -75,6 +77,8 @@ class Endpoint:
         """Its `limit exceeded` turned out to mean the size of the answer."""
         self._batches: dict[str, Span] = {}
         self._transport = transport
+        self._connections = 0
+        self._reconnect_share = 0.0
         self._rpc = Rpc(transport, label, clock.now_us)
         self._options = options
         self._clock = clock
@@ -174,9 +178,19 @@ class Endpoint:
         finally:
             self._wake()
         self._tally.bytes_received += reply.size_bytes
+        self._note_connections()
         now = self._clock.monotonic()
         self.standing.succeeded(now, started, quick=quick, size_bytes=reply.size_bytes)
         return reply
+
+    def _note_connections(self) -> None:
+        """A new connection may lead to another node: its identity is due. Where every answer ends its connection that
+        says nothing, and the checks from time to time must do."""
+        new = self._rpc.connections > self._connections
+        self._connections = self._rpc.connections
+        self._reconnect_share += _RECONNECT_WEIGHT * (new - self._reconnect_share)
+        if new and self._reconnect_share < 0.5:
+            self.identity_checked_at = None
 
     def _again(self, error: SourceError, attempt: int, deadline: float) -> bool:
         """Whether to ask the same endpoint again at once. Longer troubles are for the caller, who knows the others."""

@@ -227,6 +227,7 @@ class Heads:
             self._finalized_at[label] = self._clock.monotonic()
         else:
             latest, tagged = await self._latest(endpoint, deadline), None
+        await self._guard.admit(endpoint, deadline)  # it may have been connected anew for this answer
         cursor = Cursor(number_of(latest.number, label), latest.hash.lower())
         time_us = number_of(latest.timestamp, label) * 1_000_000
         endpoint.standing.head = cursor.position

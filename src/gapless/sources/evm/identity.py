@@ -1,7 +1,8 @@
 """The identity guard: every endpoint must serve the same chain, at the start and ever after.
 
 A chain is its id and its genesis hash; test chains often share an id. An endpoint is checked before its first use,
-again after any broken connection (somebody may have started another node at that address), and from time to time.
+again after any new or broken connection (somebody may have started another node at that address), and from time to
+time.
 """
 
 from __future__ import annotations

@@ -86,13 +86,14 @@ class Rpc:
         self._label = label
         self._now_us = now_us
         self._ids = itertools.count(1)
+        self.connections = 0
+        """Connections made so far, as the transport counts them."""
 
     async def call(self, call: Call, shape: Shape[T], timeout_seconds: float) -> Reply[T]:
         """One call. Raises TimedOut, SourceUnavailable, RateLimited, BadAnswer, AnswerTooLarge, MethodMissing,
         RequestRefused."""
         request_id = next(self._ids)
-        answer = await self._transport.post(msgspec.json.encode(_request(call, request_id)), timeout_seconds)
-        self._check_status(answer)
+        answer = await self._post(_request(call, request_id), timeout_seconds)
         envelope = self._decode(shape.one, answer.body)
         return Reply(self._result(envelope, request_id, answer), len(answer.body))
 
@@ -100,8 +101,7 @@ class Rpc:
         """Several calls of one shape in one request; results in the order of the calls, whatever the order of the
         answers. One failed call fails the batch. Raises as `call` does, BadAnswer when an answer is missing too."""
         requests = [_request(call, next(self._ids)) for call in calls]
-        answer = await self._transport.post(msgspec.json.encode(requests), timeout_seconds)
-        self._check_status(answer)
+        answer = await self._post(requests, timeout_seconds)
         envelopes = self._decode(shape.many, answer.body)
         if not isinstance(envelopes, list):
             self._result(envelopes, None, answer)
@@ -117,6 +117,12 @@ class Rpc:
                 f"{len(missing)} of them missing"
             )
         return Reply([self._result(by_id[r["id"]], r["id"], answer) for r in requests], len(answer.body))
+
+    async def _post(self, document: Any, timeout_seconds: float) -> Answer:
+        answer = await self._transport.post(msgspec.json.encode(document), timeout_seconds)
+        self.connections = max(self.connections, answer.connections)
+        self._check_status(answer)
+        return answer
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         try:

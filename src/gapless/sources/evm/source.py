@@ -109,13 +109,14 @@ class EvmSource:
 
         async def ask(endpoint: Endpoint) -> list[Cursor | None]:
             await self._guard.admit(endpoint, deadline)
-            return await Reader(endpoint, deadline).cursors(positions)
+            cursors = await Reader(endpoint, deadline).cursors(positions)
+            await self._guard.admit(endpoint, deadline)
+            return cursors
 
         deadline = self._deadline()
         need = Need(last=max(positions, default=None))
         with self._naming():
-            found, _ = await self._pool.first(ask, need, deadline=deadline, rounds=_CURSOR_ROUNDS)
-            return found
+            return (await self._pool.first(ask, need, deadline=deadline, rounds=_CURSOR_ROUNDS))[0]
 
     def span(self) -> int:
         """Positions one `fetch` should ask for, as learned from the endpoint that would be asked."""
@@ -148,6 +149,7 @@ class EvmSource:
         await self._guard.admit(endpoint, attempts.deadline)
         reader = Reader(endpoint, attempts.deadline)
         part = await self._fetcher.fetch(reader, first, last, head)
+        await self._guard.admit(endpoint, attempts.deadline)  # it may have been connected anew in the middle
         if self._fetcher.filtered:
             await self._audit(part, reader, head, avoid, attempts)
         others = self._trusted_others(endpoint, last, avoid)

@@ -28,6 +28,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    connections: int = 0
+    """How many connections were made so far. When it grows, somebody else may be answering at that address."""
 
 
 class Transport(Protocol):
@@ -100,6 +102,7 @@ class HttpTransport:
         self._connections_max = connections_max
         self._answer_bytes_max = answer_bytes_max
         self._session: aiohttp.ClientSession | None = None
+        self._connections = 0
 
     def __repr__(self) -> str:
         return f"HttpTransport({self.label})"
@@ -111,9 +114,8 @@ class HttpTransport:
             async with session.post(
                 self._url, data=body, headers=_HEADERS, timeout=timeout, allow_redirects=False
             ) as response:
-                return Answer(
-                    response.status, {k.lower(): v for k, v in response.headers.items()}, await self._read(response)
-                )
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                return Answer(response.status, headers, await self._read(response), self._connections)
         except TimeoutError as error:
             raise TimedOut(f"{self.label} did not answer within {timeout_seconds:g} s") from error
         except aiohttp.ClientPayloadError as error:
@@ -128,12 +130,18 @@ class HttpTransport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(self._connected)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections_max),
                 trust_env=not is_loopback(self._host),
                 read_bufsize=_READ_BUFFER_BYTES,
+                trace_configs=[trace],
             )
         return self._session
+
+    async def _connected(self, *_: object) -> None:
+        self._connections += 1
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, decompressed, unless it outgrows the bound (a length can be missing, or lie)."""
