@@ -536,6 +536,22 @@ def test_pruned_history_is_named(chain: ScriptedChain, wants: Wants, silent: boo
     run(main)
 
 
+def test_old_blocks_refused_for_no_reason_are_called_pruned_only_where_new_ones_are_given(chain: ScriptedChain) -> None:
+    """Providers word it in a hundred ways: that the newest block comes without ado is what tells."""
+
+    async def main() -> None:
+        async with FakeNode(chain) as node, evm_source([node]) as source:
+            head = await source.head()
+            node.behave(Refusal(-32000, "missing trie node"), first=0, last=100, methods=["eth_getLogs"])
+            with pytest.raises(HistoryPruned, match="missing trie node"):
+                await source.fetch(80, 120, head=head)
+            node.behave(Refusal(-32000, "come back later"), methods=["eth_getLogs", "eth_getBlockReceipts"])
+            with pytest.raises(SourceUnavailable):
+                await source.fetch(80, 120, head=head)
+
+    run(main)
+
+
 def test_a_position_beyond_the_head_is_not_yet_available(chain: ScriptedChain) -> None:
     """Retried a little, then told; nobody is blamed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gapless.clock import Clock
-from gapless.errors import HistoryPruned, MethodMissing, NotYetAvailable, RequestRefused, SourceError
+from gapless.errors import MethodMissing, NotYetAvailable, RequestRefused, SourceError
 from gapless.sources.evm.endpoints import Endpoint, Pool, backoff_seconds, verdict
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.standing import Need
@@ -13,7 +13,8 @@ from gapless.sources.evm.standing import Need
 _TRUSTED_FAILURES_MAX = 3
 """Failures of those we trust before one that lied is asked."""
 _ATTEMPTS_EACH_MIN = 2
-_INTERNAL_ERROR = -32603
+_PASSING = frozenset({-32603})
+"""An internal error may pass."""
 
 
 class Attempts:
@@ -88,13 +89,22 @@ class Attempts:
         patient = trusted and min(self._failures[e.label] for e in trusted) < _TRUSTED_FAILURES_MAX
         return trusted if patient else candidates
 
+    def refused_by(self) -> list[Endpoint]:
+        """The endpoints, when all of them refused the range down to single blocks by a JSON-RPC error that gives no
+        better reason: it may be that they no longer have it."""
+        refusals = {
+            label
+            for label, error in self._errors.items()
+            if type(error) is RequestRefused
+            and error.code is not None
+            and error.code < 0
+            and error.code not in _PASSING
+        }
+        if not refusals or refusals != self._errors.keys():
+            return []
+        return [endpoint for endpoint in self._pool.endpoints if endpoint.label in refusals]
+
     def _verdict(self) -> SourceError:
-        """Refused everywhere, again and again, down to single blocks: the history is not there. An internal error may
-        pass, and does not count as that."""
         first, last = self._need.first, self._need.last
         what = f"Block {first} cannot be had" if first == last else f"Blocks {first} to {last} cannot be had"
-        errors: dict[str, SourceError] = {}
-        for label, error in self._errors.items():
-            refused = type(error) is RequestRefused and error.code != _INTERNAL_ERROR
-            errors[label] = HistoryPruned(error.what, position=error.position) if refused else error
-        return verdict(what, errors, first)
+        return verdict(what, self._errors, first)

@@ -112,7 +112,7 @@ class Reader:
                 continue
             self.size_bytes += reply.size_bytes
             ranges.succeeded(asked, size_bytes=reply.size_bytes, items=len(reply.value))
-            found = found + reply.value if found else reply.value
+            found += reply.value
             first = upto + 1
         return found
 

@@ -134,9 +134,10 @@ class EvmSource:
             while True:
                 try:
                     endpoint = await attempts.next_endpoint()
-                except SourceError:
+                except SourceError as error:
                     for label in attempts.boasters():
                         self._heads.tracker.discredit(label, self._clock.monotonic())
+                    await self._diagnose(error, attempts, last, head)
                     raise
                 try:
                     return await self._attempt(endpoint, first, last, head, avoid, attempts)
@@ -178,6 +179,21 @@ class EvmSource:
             if not (error.retryable or isinstance(error, MethodMissing | HistoryPruned)):
                 raise error
             attempts.failed(endpoint, error)
+
+    async def _diagnose(self, error: SourceError, attempts: Attempts, last: int, head: Head) -> None:
+        """Every endpoint refused an old range: raise HistoryPruned when they give the newest block without ado."""
+        refused = attempts.refused_by()
+        if not refused or last > self._fetcher.last_calm(head) or last >= head.latest.position:
+            return
+        position = head.latest.position
+        for endpoint in refused:
+            reader = Reader(endpoint, self._clock.monotonic() + self._options.request_timeout_seconds)
+            try:
+                await self._fetcher.fetch(reader, position, position, head)
+            except SourceError:
+                return
+        todo = "Use an endpoint that keeps the whole history (an archive node), or a later start."
+        raise HistoryPruned(error.what, position=error.position, todo=todo) from error
 
     # --- audits -----------------------------------------------------------------------------------------------------
 
