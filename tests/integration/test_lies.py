@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from gapless.app import App
 from gapless.clock import SystemClock
@@ -19,6 +20,7 @@ from gapless.engine.observer import Observer
 from gapless.engine.runner import Runner
 from gapless.schema import from_text
 from gapless.sources import SourceStatistics
+from gapless.sources.evm.transport import label_of
 from gapless.store.memory import MemoryStore
 from gapless.testing import block_lies, faults, log_lies
 from gapless.testing.chain import ScriptedChain
@@ -140,12 +142,15 @@ def test_no_lie_is_believed(told: Lie, tmp_path: Path) -> None:
         )
         source.contract("token", abi="erc20", events=["Transfer"])
         store = MemoryStore()
-        heard = asyncio.run(index(app, store))
+        with structlog.testing.capture_logs() as said:
+            heard = asyncio.run(index(app, store))
         rows = [(r[0], r[5], r[7], r[8], r[9]) for r in transfers(store, app)]
         assert rows == expected(chain)
         assert switch.used > 0, "the liar was never asked"
     if told.kinds:
         counted = {k for k, n in heard.statistics.contradictions.items() if n}
         assert counted & told.kinds, f"counted {counted} instead"
+        named = {(line["kind"], line["endpoint"]) for line in said if line["event"] == "answer refused"}
+        assert named & {(kind, label_of(liar.url)) for kind in told.kinds}, f"named {named} instead"
         lags = any(kind.startswith("null_") for kind in told.kinds)  # a node that is behind is not a liar
         assert lags or sum(e.lies for e in heard.statistics.endpoints) > 0

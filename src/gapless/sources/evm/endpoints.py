@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random  # noqa: TID251 - the type; the draws are the clock's
 from typing import TypeVar
 
+import structlog
+
 from gapless.clock import Clock
 from gapless.errors import (
     Contradiction,
@@ -39,6 +41,8 @@ _RECONNECT_WEIGHT = 0.1
 """Of the newest answer in the share of those that came over a new connection."""
 _HEDGED_MAX = 2
 """Endpoints asked the same small question at once."""
+
+log = structlog.get_logger("gapless.evm")
 
 
 class Endpoint:
@@ -259,6 +263,14 @@ class Pool:
         """Count a refused answer; with `lie` the endpoint is distrusted for a while as well."""
         self.tally.contradicted(error.kind)
         endpoint.standing.last_error = error.what
+        log.warning(
+            "answer refused",
+            endpoint=endpoint.label,
+            kind=error.kind,
+            position=error.position,
+            reason=error.what,
+            distrusted=lie,
+        )
         if lie:
             endpoint.standing.lied(self._clock.monotonic(), error.what)
             self._new_liars.add(endpoint.label)
