@@ -1,7 +1,7 @@
 """Digests: what an entry produced, in 32 bytes.
 
     entry digest = SHA-256( "gapless entry 1\\n" position "\\t" id "\\n"
-                            { table "\\t" rows "\\n" { line "\\n" } } )        tables sorted by name, empty ones left out
+                            { table "\\t" rows "\\n" { line "\\n" } } )       tables sorted by name, empty ones left out
     range digest = Merkle tree over entry digests: leaf SHA-256(0x00 leaf), node SHA-256(0x01 left right), an odd
                    node is promoted.
 

@@ -144,7 +144,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What a state row was before the entry at `position` first touched it. `previous` is None when it did not exist."""
+    """What a state row was before the entry at `position` first touched it; `previous` is None when there was none."""
 
     position: int
     table: str
