@@ -7,6 +7,8 @@
         ...                                        # index node.url
     assert rows == fold(chain).transfers           # the oracle
 
+Or, for the handlers of an app, `Trial(app, node.url).run()`; see docs/howto/test-your-handlers.md.
+
 The contract suites for stores and sources are modules of their own beside these.
 """
 
@@ -93,6 +95,7 @@ from gapless.testing.pushes import (
     RefusedSocket,
     SilentHeads,
 )
+from gapless.testing.trial import Trial
 from gapless.testing.virtual_loop import EverybodyWaits
 
 __all__ = [
@@ -161,6 +164,7 @@ __all__ = [
     "TamperedTransaction",
     "TooManyRequests",
     "TransferRow",
+    "Trial",
     "Unlinked",
     "View",
     "ViewBehaviour",
