@@ -162,8 +162,12 @@ async def build_job(
     """Everything the engine needs to follow one source."""
     settings = wired.settings
     source = build_source(wired, store, clock)
-    bound = store.source(wired.name)
-    start = bound.start if bound is not None else await resolve_start(source, settings.start)
+    try:
+        bound = store.source(wired.name)
+        start = bound.start if bound is not None else await resolve_start(source, settings.start)
+    except BaseException:
+        await source.close()
+        raise
     limits = app.config.limits
     options = plan.FollowOptions(
         start=start,
