@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 from importlib import metadata
@@ -12,7 +11,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, JsonOption
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 from gapless.errors import GaplessError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _examine(findings: Findings, project: Project) -> None:
 
     examine_store(findings, project)
     for name in sorted(project.wired):
-        asyncio.run(examine_source(findings, project, name))
+        finish(examine_source(findings, project, name))
     examine_address(findings, project.config.telemetry.listen)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, JsonOption
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 from gapless.cli.run import UntilOption, parse_until
 from gapless.errors import MissingDatabase
 
@@ -26,7 +25,7 @@ def plan(config: ConfigOption = None, until: UntilOption = None, as_json: JsonOp
     Fetches a few ranges to estimate from; writes nothing."""
     goal = parse_until(until)
     project = load(config)
-    found = asyncio.run(_plan(project, goal))
+    found = finish(_plan(project, goal))
     if as_json:
         output.document({"app": project.config.app.name, "sources": found})
         return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gapless.errors import UsageError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gapless.schema import Schema
     from gapless.store import Store
     from gapless.wiring import Wired
+
+T = TypeVar("T")
 
 GIVEN_APP: ContextVar[App | None] = ContextVar("given_app", default=None)
 """The app whose `cli()` was called."""
@@ -97,3 +99,10 @@ def load(spec: str | None) -> Project:
     if spec is None and not Path(DEFAULT_FILE).exists() and "GAPLESS_APP__NAME" in os.environ:
         return Project(app.App.from_config(config.load(None, os.environ)))
     return Project(app.load(spec or DEFAULT_FILE))
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run asynchronous work to its end."""
+    import asyncio
+
+    return asyncio.run(work)

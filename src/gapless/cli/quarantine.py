@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, SourceOption
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 from gapless.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def retry(
             by_source.setdefault(row.item.source, set()).add(row.item.position)
         if not dry_run:
             for name, positions in by_source.items():
-                left += asyncio.run(_retry(project, store, name, sorted(positions)))
+                left += finish(_retry(project, store, name, sorted(positions)))
     entries = sum(map(len, by_source.values()))
     if as_json:
         output.document({"chosen": [row.id for row in rows], "entries": entries, "left": left, "dry_run": dry_run})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import typer
 from gapless.cli import output
 from gapless.cli.gaps import find
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, Range, RangeOption, SourceOption, parse_range
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 from gapless.errors import GaplessError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def repair(
             found = [Outcome(gap) for gap in cuts if gap is not None]
             outcomes += found
             if found and not dry_run:
-                asyncio.run(_repair(project, store, name, found))
+                finish(_repair(project, store, name, found))
     if as_json:
         output.document({"dry_run": dry_run, "ranges": [outcome.document() for outcome in outcomes]})
     elif not outcomes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, RangeOption, SourceOption, parse_range
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 from gapless.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def rewind(
         undone = top - to
         if undone and not dry_run:
             _confirm(f"Undo {output.counted(undone, 'position')} of {name}, {to + 1}..{top}?", yes)
-            undone = asyncio.run(_rewind(project, store, name, to))
+            undone = finish(_rewind(project, store, name, to))
     if as_json:
         output.document({"source": name, "to": to, "undone": undone, "dry_run": dry_run})
     else:
@@ -105,7 +104,7 @@ def replay(
         if not dry_run:
             if stateful:
                 _confirm(f"Undo {name} {first}..{last} and index it again?", yes)
-            found |= asyncio.run(_replay(project, store, name, first, last))
+            found |= finish(_replay(project, store, name, first, last))
     if as_json:
         output.document(found)
     elif dry_run:

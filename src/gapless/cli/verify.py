@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, JsonOption, Range, RangeOption, SourceOption, parse_range
-from gapless.cli.project import Project, load
+from gapless.cli.project import Project, finish, load
 
 if TYPE_CHECKING:
     from gapless.engine.verify import Mismatch, Verification
@@ -45,7 +44,7 @@ def verify(
         if against is not None and against.startswith(("sqlite:", "postgresql:", "postgres:")):
             found = _compare_stores(project, store, name, wanted, against)
         else:
-            found = asyncio.run(_derive_again(project, store, name, wanted, against))
+            found = finish(_derive_again(project, store, name, wanted, against))
     if as_json:
         mismatches = [asdict(mismatch) for mismatch in found.mismatches]
         range_found = [found.first, found.last]
