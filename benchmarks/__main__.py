@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,7 +44,7 @@ def main() -> int:
     if not chosen:
         print(f"no run is named so; there are: {', '.join(run.name for run in MATRIX)}", file=sys.stderr)
         return 2
-    about = machine()
+    about, load = machine(), os.getloadavg()[0]
     _say(f"the chain of {arguments.blocks:,} blocks (built once, kept in .tools/bench)")
     built = chain(arguments.blocks)
     found = truth(read_recording(built.recording))
@@ -51,6 +52,7 @@ def main() -> int:
     wrong: list[str] = []
     for node in dict.fromkeys(run.node for run in chosen):
         results += _measure([run for run in chosen if run.node == node], built, found, arguments.repeat, wrong)
+    about["load"] = f"{load:.1f} before the first run, {os.getloadavg()[0]:.1f} after the last, in the last minute"
     report = _report(results)
     if arguments.json:
         print(json.dumps({"schema": 1, "machine": about, "runs": report, "wrong": wrong}, indent=1))

@@ -16,7 +16,6 @@ def machine() -> dict[str, str]:
     """Processor, cores, memory, system, versions, and the commit."""
     return {
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib():.0f} GiB",
-        "load": f"{os.getloadavg()[0]:.1f} before the first run",
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "gapless": f"{metadata.version('gapless')} {_commit()}".strip(),
