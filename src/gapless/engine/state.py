@@ -47,6 +47,8 @@ class StateCache:
         self._dirty: dict[Slot, int] = {}
         self._batch = 0
         self._position = 0
+        self.in_entry = False
+        """Whether it is known which entry a change belongs to."""
         self._keep_undo = False
         self._touched: set[Slot] = set()
         self._changed: dict[Slot, _Change] = {}
@@ -71,12 +73,14 @@ class StateCache:
     # --- within a batch ---------------------------------------------------------------------------------------------
 
     def begin_batch(self) -> None:
+        self.in_entry = False
         self._clear_batch()
         self._evict()
         self._batch += 1
 
     def begin_entry(self, position: int, *, final: bool) -> None:
         self._position = position
+        self.in_entry = True
         self._keep_undo = not final
         self._touched = set()
 

@@ -31,6 +31,14 @@ class StateTable(Generic[T]):
         self._table = binding.table
         self._key_columns = [self._table.columns[i] for i in self._table.key_indexes]
 
+    def _check_entry(self) -> None:
+        if not self._cache.in_entry:
+            raise UsageError(
+                f"Table {self._table.name!r} is state, and a batch handler has many blocks at once: a fork could not be "
+                "undone",
+                todo="Use a handler without batch=True for it, or a table without a key.",
+            )
+
     def _key(self, values: Sequence[Any]) -> Key:
         if len(values) != len(self._key_columns):
             names = ", ".join(c.name for c in self._key_columns)
@@ -39,6 +47,7 @@ class StateTable(Generic[T]):
 
     def get(self, *key: Any) -> T | None:
         """The row with this key, as changed so far; None when there is none."""
+        self._check_entry()
         row = self._cache.get(self._table, self._key(key))
         if row is None:
             return None
@@ -47,6 +56,7 @@ class StateTable(Generic[T]):
 
     def put(self, row: T) -> None:
         """Insert or replace the row with this row's key."""
+        self._check_entry()
         columns = self._table.columns
         values = tuple(to_text(c, getattr(row, f)) for c, f in zip(columns, self._binding.fields, strict=True))
         key = tuple(values[i] for i in self._table.key_indexes)
@@ -54,6 +64,7 @@ class StateTable(Generic[T]):
 
     def delete(self, *key: Any) -> None:
         """Remove the row with this key; no effect when there is none."""
+        self._check_entry()
         text = self._key(key)
         if self._cache.get(self._table, text) is not None:
             self._cache.put(self._table, text, None)

@@ -168,6 +168,28 @@ def test_a_failing_batch_handler_keeps_the_blocks_before() -> None:
     assert "at block 1" in str(derived.failure)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda total: total.get("all"),
+        lambda total: total.put(Total("all", 1)),
+        lambda total: total.delete("all"),
+    ],
+    ids=["get", "put", "delete"],
+)
+def test_a_batch_handler_cannot_use_state(use: Any) -> None:
+    """Nobody would know which block changed it, and a fork could not be undone; also after per-event handlers ran."""
+    handlers = [
+        Handler("add", "token.Transfer", add),
+        Handler("late", "token.Transfer", lambda _records, tables: use(tables[Total]), batch=True),
+    ]
+    mixed = Deriver("s", ListDecoder(), handlers, [TOTAL, SEEN], lambda _table, _keys: {}, 1000)
+    for first in (0, 1):
+        derived = mixed.derive(segment(first, [[1]]), finalized=-1)
+        assert derived.batch is None
+        assert "is state" in str(derived.failure)
+
+
 @pytest.mark.parametrize("value", [2**256, "x", 1.5, None])
 def test_a_value_that_does_not_fit_fails_in_the_handler(value: Any) -> None:
     """Wrong values are refused where they are written, not by the database later."""
