@@ -34,8 +34,8 @@ class StateTable(Generic[T]):
     def _check_entry(self) -> None:
         if not self._cache.in_entry:
             raise UsageError(
-                f"Table {self._table.name!r} is state, and a batch handler has many blocks at once: a fork could not be "
-                "undone",
+                f"Table {self._table.name!r} is state, and a batch handler has many blocks at once: a fork could not "
+                "be undone",
                 todo="Use a handler without batch=True for it, or a table without a key.",
             )
 
