@@ -114,8 +114,11 @@ class KeepsOrphans(SqliteStore):
     """Moves the cursor back on a fork and leaves the facts of the old branch."""
 
     def _undo_above(self, s: Session, source: str, row: Any, ancestor: Cursor) -> tuple[int, list[Undo]]:
-        s.run(f'DELETE FROM {self._names.entries} WHERE "source" = ? AND "position" > ?', source, ancestor.position)
-        return 0, self._restored(s, source, ancestor.position)
+        gone = s.run(
+            f'DELETE FROM {self._names.entries} WHERE "source" = ? AND "position" > ? RETURNING 1',
+            *(source, ancestor.position),
+        )
+        return len(gone), self._restored(s, source, ancestor.position)
 
 
 class AppliesTwice(MemoryStore):

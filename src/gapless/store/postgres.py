@@ -59,6 +59,7 @@ class PostgresStore(SqlOpening):
         self._driver = postgres_connection
         self._sessions = postgres_session
         self.options = options or postgres_connection.PostgresOptions()
+        postgres_connection.read_url(url)
         self.url = postgres_connection.without_secrets(url)
         self._full_url = url
         self._clock = clock or SystemClock()

@@ -7,7 +7,7 @@ the server not be heard of any more, ours (`BoundedConnection.reply_seconds`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from gapless.store.ddl import quote
 
 R = TypeVar("R")
 
-REPLY_MARGIN_SECONDS = 5.0
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "passfile"})
 
 
@@ -40,6 +39,8 @@ class PostgresOptions:
     connect_timeout_seconds: float = 5.0
     """For a new connection, and for a free one of the pool."""
     statement_timeout_seconds: float = 30.0
+    reply_margin_seconds: float = 5.0
+    """How much later than the server we give up a statement that is not answered."""
     lock_timeout_seconds: float = 10.0
     """For a row or table that another transaction has locked."""
     idle_in_transaction_seconds_max: float = 15.0
@@ -87,17 +88,10 @@ class Link:
     """One Postgres database: opens connections to it and explains what goes wrong."""
 
     def __init__(self, url: str, app: str, options: PostgresOptions) -> None:
+        parameters = read_url(url)
         self.url = without_secrets(url)
         self._app = app
         self._options = options
-        try:
-            parameters = conninfo_to_dict(url)
-        except psycopg.Error:
-            # The cause is left out: it quotes the URL, and a password with it.
-            raise ConfigError(
-                "The Postgres URL cannot be read",
-                todo="Write postgresql://user:password@host:port/database; percent-encode @ : / in the password.",
-            ) from None
         self._secrets = [str(v) for k, v in parameters.items() if k in _SECRET_PARAMETERS and v]
         defaults: dict[str, str | int] = {
             "connect_timeout": max(2, round(options.connect_timeout_seconds)),
@@ -150,7 +144,7 @@ class Link:
         connection.read_only = True
 
     def _set_limits(self, connection: BoundedConnection, statement_seconds: float, lock_seconds: float) -> None:
-        connection.reply_seconds = statement_seconds + REPLY_MARGIN_SECONDS
+        connection.reply_seconds = statement_seconds + self._options.reply_margin_seconds
         settings = {
             "search_path": quote(self._app),
             "statement_timeout": milliseconds(statement_seconds),
@@ -160,12 +154,13 @@ class Link:
             "TimeZone": "UTC",
         }
         calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
+        connection.autocommit = True
         connection.execute(f"SELECT {calls}".encode(), [part for item in settings.items() for part in item])
         # A role may have it switched off; a commit that returned must be on disk.
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
-        connection.commit()
+        connection.autocommit = False
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -239,11 +234,27 @@ def _state_of_refusal(text: str) -> str | None:
     return None
 
 
+def read_url(url: str) -> dict[str, Any]:
+    """The parameters in a URL. Raises ConfigError without quoting it: what cannot be read may be a password."""
+    if _is_legible(url):
+        with suppress(psycopg.Error):
+            return dict(conninfo_to_dict(url))
+    raise ConfigError(
+        "The Postgres URL in [store] url cannot be read",
+        todo="Write postgresql://user:password@host:port/database; percent-encode @ : / ? # in the password.",
+    )
+
+
+def _is_legible(url: str) -> bool:
+    """An @ that does not end the login belongs to the password, and then so does something taken for the host."""
+    return url.startswith(("postgres://", "postgresql://")) and url.count("@") == urlsplit(url).netloc.count("@") <= 1
+
+
 def without_secrets(url: str) -> str:
     """The URL as it may be shown: no password, wherever it was given."""
+    if not _is_legible(url):
+        return "postgresql://…"
     parts = urlsplit(url)
-    if parts.scheme not in ("postgres", "postgresql") or (parts.netloc == "" and parts.path == ""):
-        return "postgresql://(not a URL)"
     user, at, hosts = parts.netloc.rpartition("@")
     shown = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in _SECRET_PARAMETERS])
     login = percent(user.split(":", 1)[0], safe="%") + at

@@ -13,7 +13,7 @@ from gapless.errors import StoreError, check
 from gapless.model import StateChange
 from gapless.schema import Column, Kind, Nature, Rows, Table
 from gapless.store.ddl import POSTGRES, quote
-from gapless.store.postgres_connection import REPLY_MARGIN_SECONDS, BoundedConnection, milliseconds
+from gapless.store.postgres_connection import BoundedConnection, milliseconds
 from gapless.store.select import refused
 from gapless.store.session import Value
 
@@ -51,7 +51,7 @@ class PostgresSession:
     def limit(self, seconds: float) -> None:
         """Let the statements of this transaction take so long."""
         self.run("SELECT set_config('statement_timeout', ?, true)", milliseconds(seconds))
-        self.connection.reply_seconds = seconds + REPLY_MARGIN_SECONDS
+        self.connection.reply_seconds += seconds
 
     def _copy(self, relation: str, rows: Rows) -> None:
         columns = ", ".join(quote(c.name) for c in rows.table.columns)

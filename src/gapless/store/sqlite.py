@@ -26,6 +26,7 @@ from gapless.store.select import check_select
 from gapless.store.session import Session, lease_lost
 from gapless.store.sqlite_connection import (
     SqliteSession,
+    create_file,
     in_words,
     open_connection,
     read_only,
@@ -36,6 +37,7 @@ from gapless.store.turnstile import Turnstile
 
 T = TypeVar("T")
 
+_PAUSE_SECONDS = 0.02
 SAFE_VERSION = (3, 51, 3)
 """Older ones can corrupt a file when two connections make checkpoints; here only one ever does."""
 
@@ -92,6 +94,7 @@ class SqliteStore(SqlOpening):
             if not create and (not self.path.exists() or self.path.stat().st_size == 0):
                 return False
             if create:
+                create_file(self.path)
                 self._open_writer()
             if self.options.quick_check:
                 self._check_pages()
@@ -115,7 +118,7 @@ class SqliteStore(SqlOpening):
         options = self.options
         if not connection.pragma("page_count"):
             connection.pragma("page_size", options.page_bytes)
-        mode = connection.pragma("journal_mode", "wal")
+        mode = self._switch_to_wal(connection)
         connection.pragma("synchronous", "FULL")
         level = connection.pragma("synchronous")
         if (mode, level) != ("wal", 2):
@@ -131,6 +134,19 @@ class SqliteStore(SqlOpening):
         # Asks for the write lock, so that a folder that cannot be written is noticed now.
         with transaction(connection):
             pass
+
+    def _switch_to_wal(self, connection: apsw.Connection) -> str:
+        """SQLite does not wait by itself for another process that is doing the same; nor does that process live by
+        our clock."""
+        clock, never = SystemClock(), threading.Event()
+        deadline = clock.monotonic() + self.options.busy_timeout_seconds
+        while True:
+            try:
+                return str(connection.pragma("journal_mode", "wal"))
+            except apsw.BusyError:
+                if clock.monotonic() >= deadline:
+                    raise
+            clock.wait(never, _PAUSE_SECONDS)
 
     def _open_leaser(self) -> apsw.Connection:
         if self._leaser is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,20 @@ from gapless.store.session import Value
 _STEPS_BETWEEN_LOOKS = 10_000
 _READING = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "writefile", "edit", "fts3_tokenizer"})
+
+
+def create_file(path: Path) -> None:
+    """Make an empty file where there is none, to learn why it is not possible: SQLite does not say.
+
+    An existing file is not touched: to close it would undo every lock this process holds on it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise read_only(path) from error
+        raise StoreError(f"{path} cannot be created: {error.strerror}", todo="Correct [store] url.") from error
 
 
 def open_connection(

@@ -4,10 +4,12 @@
         def make_store(self) -> Store:
             return MyStore(...)          # one database for each test, another handle at every call
 
-Every test is one sentence of the contract. The suite is itself tested: stores broken on purpose must fail it.
+`ByHandContract` is for databases that can be written past the store, too. Every test is one sentence of the contract.
+The suite is itself tested: stores broken on purpose must fail it.
 """
 
 from gapless.testing.store_contract.books import LedgerContract
+from gapless.testing.store_contract.by_hand import ByHandContract
 from gapless.testing.store_contract.commits import CommitContract
 from gapless.testing.store_contract.histories import HistoryContract
 from gapless.testing.store_contract.leadership import LeaseContract
@@ -18,7 +20,7 @@ from gapless.testing.store_contract.replacing import ReplaceContract
 from gapless.testing.store_contract.rewinding import RewindContract
 from gapless.testing.store_contract.values import ValueContract
 
-__all__ = ["StoreContract"]
+__all__ = ["ByHandContract", "StoreContract"]
 
 
 class StoreContract(
