@@ -128,6 +128,7 @@ class Follower:
                 return True
             cursor, head = await self._advance(cursor, head, start, fence)
             await lane.mender.mend(head, fence)
+            lane.observer.gaps(self.name, lane.mender.gaps)
             lane.observer.source_statistics(self.name, lane.source.statistics())
             head = self._saw(await self._next_head(cursor, head), start)
             lane.keeper.require()

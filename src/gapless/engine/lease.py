@@ -85,6 +85,8 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._leader = ""
+        """Who is waited for, as last said."""
         self.last_error: GaplessError | None = None
 
     def __repr__(self) -> str:
@@ -177,7 +179,17 @@ class LeaseKeeper:
         taken = self._guarded(lambda: take(self._store, self.name, self.holder, self._ttl_seconds))
         if taken is not None:
             log.info("lease taken", lease=self.name, token=taken.token)
+            self._leader = ""
             self._set(taken, trusted_until)
+        elif self.last_error is None:
+            self._name_leader()
+
+    def _name_leader(self) -> None:
+        """Say whom this process stands by for, once for each."""
+        live = self._guarded(lambda: [e.holder for e in self._store.leases() if e.name == self.name and e.live])
+        if live and live[0] != self._leader:
+            self._leader = live[0]
+            log.info("standby", lease=self.name, leader=self._leader)
 
     def _guarded(self, call: Callable[[], R]) -> R | None:
         """The call's answer; None when the store did not answer, which changes nothing: trust runs out by itself."""
@@ -185,6 +197,7 @@ class LeaseKeeper:
             answer = call()
         except StoreError as error:
             self.last_error = error
+            log.warning("lease not reached", lease=self.name, reason=str(error))
             return None
         self.last_error = None
         return answer

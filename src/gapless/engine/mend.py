@@ -18,6 +18,8 @@ from gapless.store import Store
 
 _RANGES_PER_TURN_MAX = 4
 _RETRY_SECONDS = 30.0
+_LOOK_SECONDS = 30.0
+"""Between two looks into the ledger, where commands enter what they find."""
 
 log = structlog.get_logger("gapless.mend")
 
@@ -33,6 +35,9 @@ class Mender:
         self._clock = clock
         self._not_before = 0.0
         self._open: list[Damage] | None = None
+        self._looked_at = 0.0
+        self.gaps = 0
+        """Ranges in the ledger, as far as is known."""
 
     async def mend(self, head: Head, fence: Fence) -> None:
         """Record what newly caught liars served, and mend some of what is open."""
@@ -41,10 +46,12 @@ class Mender:
         if liars:
             await self._offload.write(lambda: self._record(liars))
             self._open = None
-        if self._open is None:
+        now = self._clock.monotonic()
+        if self._open is None or now - self._looked_at >= _LOOK_SECONDS:
             gaps = await self._offload.read(lambda: self._store.gaps(name))
             self._open = [Damage(g.first, g.last, g.reason) for g in gaps if g.reason.startswith(DISTRUSTED)]
-        if not self._open or self._clock.monotonic() < self._not_before:
+            self._looked_at, self.gaps = now, len(gaps)
+        if not self._open or now < self._not_before:
             return
         for damage in self._open[:_RANGES_PER_TURN_MAX]:
             try:
@@ -56,6 +63,7 @@ class Mender:
                 return
             log.info("mended", source=name, first=damage.first, last=damage.last, changed=repaired.changed)
             self._open = self._open[1:]
+            self.gaps -= 1
 
     def _record(self, liars: frozenset[str]) -> None:
         name = self._source.name

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from gapless.clock import SystemClock
 from gapless.declare import UInt256, bind, key
 from gapless.engine.handlers import Handler
 from gapless.engine.observer import Observer
 from gapless.engine.plan import FollowOptions, Until
-from gapless.engine.repair import find_damage
+from gapless.engine.repair import DISTRUSTED, find_damage
 from gapless.engine.runner import Job, Runner
 from gapless.errors import (
     Contradiction,
@@ -26,7 +27,7 @@ from gapless.errors import (
     SourceUnavailable,
     StartBeyondHead,
 )
-from gapless.model import Fence, Mode
+from gapless.model import Fence, Gap, Mode
 from gapless.schema import Schema
 from gapless.store import Store
 from gapless.store.memory import MemoryStore
@@ -54,6 +55,7 @@ class Heard(Observer):
     def __init__(self) -> None:
         self.modes: list[Mode] = [Mode.STOPPED]
         self.reorgs: list[int] = []
+        self.known_gaps: list[int] = []
 
     def mode(self, source: str, mode: Mode, reason: str | None) -> None:
         if not self.modes or self.modes[-1] is not mode:
@@ -61,6 +63,10 @@ class Heard(Observer):
 
     def reorg(self, source: str, depth: int) -> None:
         self.reorgs.append(depth)
+
+    def gaps(self, source: str, gaps: int) -> None:
+        if not self.known_gaps or self.known_gaps[-1] != gaps:
+            self.known_gaps.append(gaps)
 
 
 class World:
@@ -327,7 +333,8 @@ def test_start_beyond_the_head_is_refused() -> None:
 
 
 def test_a_standby_takes_over() -> None:
-    """The second instance writes nothing while the first leads, and follows by itself when it is gone."""
+    """The second instance writes nothing while the first leads, says for whom it stands by, and follows by itself when
+    the first is gone."""
 
     async def scenario() -> None:
         world = World()
@@ -339,6 +346,7 @@ def test_a_standby_takes_over() -> None:
         tasks.append(asyncio.create_task(second.run()))
         await asyncio.sleep(0.3)
         [lease] = world.store.leases()
+        assert [e["leader"] for e in said if e["event"] == "standby"] == [lease.holder]
         first.stop()
         await tasks[0]
         world.source.mine(30)
@@ -347,7 +355,8 @@ def test_a_standby_takes_over() -> None:
         second.stop()
         await tasks[1]
 
-    asyncio.run(scenario())
+    with structlog.testing.capture_logs() as said:
+        asyncio.run(scenario())
 
 
 def test_a_lost_lease_stops_the_writing() -> None:
@@ -387,6 +396,27 @@ def test_what_a_liar_served_is_fetched_elsewhere() -> None:
         assert again[:9] == list(range(9))
         served = {s.entry.served_by for s in world.store.entries("s", 0, 8)}
         assert served == {"other"}
+        assert world.heard.known_gaps[-1] == 0
+
+    asyncio.run(scenario())
+
+
+def test_known_gaps_are_told() -> None:
+    """What stands in the gap ledger when a run begins is told to metrics, and so is that it could be mended."""
+
+    async def scenario() -> None:
+        world = World()
+        for n in range(9):
+            world.source.mine(n + 20)
+        async with world.running():
+            await world.until(world.exact)
+        world.store.record_gap(Gap("s", 2, 4, "somebody removed rows", 0))
+        world.store.record_gap(Gap("s", 6, 7, DISTRUSTED + "one", 0))
+        world.heard.known_gaps.clear()
+        async with world.running():
+            await world.until(lambda: bool(world.heard.known_gaps))
+        assert world.heard.known_gaps == [1]
+        assert [(gap.first, gap.last) for gap in world.store.gaps("s")] == [(2, 4)]
 
     asyncio.run(scenario())
 
