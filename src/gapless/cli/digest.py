@@ -10,6 +10,7 @@ import typer
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, JsonOption, RangeOption, SourceOption, parse_range
 from gapless.cli.project import load
+from gapless.cli.steps import Steps
 
 if TYPE_CHECKING:
     from gapless.schema import Schema
@@ -40,9 +41,13 @@ def digest(
     with project.store() as store:
         committed = bounds(store, name)
         first, last = committed.clip(wanted.first, wanted.last)
-        digests = list(
-            _recorded(store, name, first, last) if stored else _computed(store, project.schema, name, first, last)
-        )
+        reading = _recorded if stored else _computed
+        digests: list[str] = []
+        with Steps("digest", project.clock) as steps:
+            for low in range(first, last + 1, _POSITIONS_AT_ONCE):
+                high = min(low + _POSITIONS_AT_ONCE - 1, last)
+                digests += reading(store, project.schema, name, low, high)
+                steps.tick(high - first + 1, last - first + 1)
         state = _state(store, project.schema, name) if last == committed.cursor.position else None
     found = {"source": name, "range": [first, last], "entries": len(digests), "digest": range_digest(digests)}
     if len(digests) < last - first + 1:
@@ -55,32 +60,27 @@ def digest(
         output.say(f"{state}  {name} state at {last}")
 
 
-def _recorded(store: Store, source: str, first: int, last: int) -> Iterator[str]:
-    for low in range(first, last + 1, _POSITIONS_AT_ONCE):
-        for entry in store.entries(source, low, min(low + _POSITIONS_AT_ONCE - 1, last)):
-            yield entry.digest
+def _recorded(store: Store, _schema: Schema, source: str, first: int, last: int) -> list[str]:
+    return [entry.digest for entry in store.entries(source, first, last)]
 
 
-def _computed(store: Store, schema: Schema, source: str, first: int, last: int) -> Iterator[str]:
+def _computed(store: Store, schema: Schema, source: str, first: int, last: int) -> list[str]:
     from gapless.digest import entry_digests
     from gapless.schema import Nature, Rows
 
-    tables = schema.of(source, Nature.FACT)
-    for low in range(first, last + 1, _POSITIONS_AT_ONCE):
-        high = min(low + _POSITIONS_AT_ONCE - 1, last)
-        entries = [stored.entry for stored in store.entries(source, low, high)]
-        places = {entry.position: place for place, entry in enumerate(entries)}
-        rows = []
-        for table in tables:
-            columns, positions = store.facts(table, low, high)
-            counts = [0] * len(entries)
-            kept = [i for i, position in enumerate(positions) if position in places]
-            for i in kept:
-                counts[places[positions[i]]] += 1
-            if len(kept) < len(positions):  # rows without an entry: not part of anything that was committed
-                columns = [[column[i] for i in kept] for column in columns]
-            rows.append(Rows(table, tuple(columns), tuple(counts)))
-        yield from entry_digests(entries, rows)[0]
+    entries = [stored.entry for stored in store.entries(source, first, last)]
+    places = {entry.position: place for place, entry in enumerate(entries)}
+    rows = []
+    for table in schema.of(source, Nature.FACT):
+        columns, positions = store.facts(table, first, last)
+        counts = [0] * len(entries)
+        kept = [i for i, position in enumerate(positions) if position in places]
+        for i in kept:
+            counts[places[positions[i]]] += 1
+        if len(kept) < len(positions):  # rows without an entry are not part of anything that was committed
+            columns = [[column[i] for i in kept] for column in columns]
+        rows.append(Rows(table, tuple(columns), tuple(counts)))
+    return entry_digests(entries, rows)[0]
 
 
 def _state(store: Store, schema: Schema, source: str) -> str | None:

@@ -14,6 +14,7 @@ import typer
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, Range, RangeOption, parse_range
 from gapless.cli.project import load
+from gapless.cli.steps import Steps
 from gapless.errors import GaplessError, UsageError
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def export(
     project = load(config)
     with project.store() as store:
         chosen = _table(project.schema.tables, table)
-        parts = _parts(store, chosen, wanted)
-        with _target(file) as sink:
-            rows = _WRITERS[form](chosen, parts, sink)
+        with Steps("export", project.clock) as steps, _target(file) as sink:
+            rows = _WRITERS[form](chosen, _parts(store, chosen, wanted, steps), sink)
     output.talk(f"{output.counted(rows, 'row')} of {table} written{'' if file is None else f' to {file}'}.")
 
 
@@ -82,7 +82,7 @@ def _table(tables: Sequence[Table], name: str) -> Table:
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-def _parts(store: Store, table: Table, wanted: Range) -> Iterator[Part]:
+def _parts(store: Store, table: Table, wanted: Range, steps: Steps) -> Iterator[Part]:
     from gapless.engine.operate import bounds
     from gapless.schema import Nature
 
@@ -91,16 +91,17 @@ def _parts(store: Store, table: Table, wanted: Range) -> Iterator[Part]:
             raise UsageError(f"{table.name} is a state table: it has no range", todo="Leave out --range.")
         return _state_parts(store, table)
     first, last = bounds(store, table.source).clip(wanted.first, wanted.last)
-    return _fact_parts(store, table, first, last)
+    return _fact_parts(store, table, first, last, steps)
 
 
-def _fact_parts(store: Store, table: Table, first: int, last: int) -> Iterator[Part]:
-    span = 1_000
+def _fact_parts(store: Store, table: Table, first: int, last: int, steps: Steps) -> Iterator[Part]:
+    span, total = 1_000, last - first + 1
     while first <= last:
         columns, positions = store.facts(table, first, min(first + span - 1, last))
         if positions:
             yield columns
         first += span
+        steps.tick(total - max(0, last - first + 1), total)
         fit = span * 2 if not positions else span * _ROWS_AT_ONCE // len(positions)
         span = max(1, min(fit, span * 2, _POSITIONS_AT_ONCE_MAX))
 

@@ -11,9 +11,13 @@ from gapless.cli import output
 from gapless.cli.gaps import find
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, Range, RangeOption, SourceOption, parse_range
 from gapless.cli.project import Project, finish, load
+from gapless.cli.steps import Steps
 from gapless.errors import GaplessError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gapless.engine.operate import Operator
     from gapless.model import Gap
     from gapless.store import Store
 
@@ -80,20 +84,29 @@ def cut(gap: Gap, wanted: Range) -> Gap | None:
 async def _repair(project: Project, store: Store, name: str, outcomes: list[Outcome]) -> None:
     """Repair one range after the other; one that fails does not keep the rest from it."""
     from gapless.cli.lane import operating
-    from gapless.engine.repair import Damage
-    from gapless.errors import LeaseHeld, StoreError
 
     waiting = list(outcomes)
+    total = sum(outcome.gap.last - outcome.gap.first + 1 for outcome in outcomes)
 
     def tick(_done: int, _total: int) -> None:
         waiting.pop(0).done = True
+        left = sum(outcome.gap.last - outcome.gap.first + 1 for outcome in waiting)
+        steps.tick(total - left, total)
 
-    async with operating(project, store, name) as operator:
-        while waiting:
-            damages = [Damage(o.gap.first, o.gap.last, o.gap.reason) for o in waiting]
-            try:
-                await operator.repair(damages, tick)
-            except (LeaseHeld, StoreError):
-                raise  # the same for all of them
-            except GaplessError as error:
-                waiting.pop(0).error = error
+    with Steps("repair", project.clock) as steps:
+        async with operating(project, store, name) as operator:
+            await _repair_all(operator, waiting, tick)
+
+
+async def _repair_all(operator: Operator, waiting: list[Outcome], tick: Callable[[int, int], None]) -> None:
+    from gapless.engine.repair import Damage
+    from gapless.errors import LeaseHeld, StoreError
+
+    while waiting:
+        damages = [Damage(o.gap.first, o.gap.last, o.gap.reason) for o in waiting]
+        try:
+            await operator.repair(damages, tick)
+        except (LeaseHeld, StoreError):
+            raise  # the same for all of them
+        except GaplessError as error:
+            waiting.pop(0).error = error

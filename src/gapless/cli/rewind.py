@@ -10,10 +10,13 @@ import typer
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, RangeOption, SourceOption, parse_range
 from gapless.cli.project import Project, finish, load
+from gapless.cli.steps import Steps
 from gapless.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from gapless.store import Store
+
+_POSITIONS_AT_ONCE = 1_000
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -117,10 +120,17 @@ def replay(
 async def _replay(project: Project, store: Store, name: str, first: int, last: int) -> dict[str, int]:
     from gapless.cli.lane import operating
     from gapless.engine.observer import Observer
+    from gapless.engine.plan import ranges
+    from gapless.engine.repair import Damage
 
     before = _digests(store, name, first, last)
     async with operating(project, store, name) as operator:
-        await operator.replay(first, last, Observer())
+        if operator.has_state:
+            await operator.replay(first, last, Observer())
+        else:
+            parts = [Damage(a, b, "replay") for a, b in ranges(first, last, _POSITIONS_AT_ONCE)]
+            with Steps("replay", project.clock) as steps:
+                await operator.repair(parts, steps.tick)
     after = _digests(store, name, first, last)
     changed = sum(before.get(position) != after.get(position) for position in {*before, *after})
     return {"entries": len(after), "changed": changed}
