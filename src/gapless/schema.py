@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ Column_ = Sequence["str | None"]
 """A column of canonical text."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""NUL as `json` writes it. After an odd number of backslashes: after an even one it is text about NUL."""
 
 
 class Kind(StrEnum):
@@ -183,9 +186,14 @@ def escape(text: str) -> str:
 
 
 def timestamp_text(microseconds: int) -> str:
-    """Canonical text of a time given in microseconds since 1970 UTC."""
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S" if not moment.microsecond else "%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    """Canonical text of a time given in microseconds since 1970 UTC. Raises OverflowError for one that no database
+    holds: before the year 1, or after 9999."""
+    return _moment_text(_EPOCH + timedelta(microseconds=microseconds))
+
+
+def _moment_text(moment: datetime) -> str:
+    # isoformat, because strftime does not fill the year up to four digits.
+    return moment.replace(tzinfo=None).isoformat() + "Z"
 
 
 def _timestamp(value: datetime | str) -> str:
@@ -193,12 +201,14 @@ def _timestamp(value: datetime | str) -> str:
         value = datetime.fromisoformat(value)
     if value.tzinfo is None:
         raise ValueError("a timestamp needs a time zone")
-    value = value.astimezone(UTC)
-    return value.strftime("%Y-%m-%dT%H:%M:%S" if not value.microsecond else "%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    try:
+        return _moment_text(value.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError(f"{value} is before the year 1 or after 9999 in UTC") from error
 
 
 def _integer(value: Any) -> str:
-    if isinstance(value, bool) or int(value) != value:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()) or int(value) != value:
         raise ValueError(f"{value!r} is not an integer")
     return str(int(value))
 
@@ -266,11 +276,24 @@ def _without_exponents(value: Any) -> Any:
 
 
 def _json(value: Any) -> str:
+    _check_keys(value)
     text = canonical_json(value)
-    if "\\u0000" in text:
+    if "\\u0000" in text and _NUL_IN_JSON.search(text):
         raise ValueError("JSON text with NUL, which Postgres cannot store")
     text.encode()
     return text
+
+
+def _check_keys(value: Any) -> None:
+    """A key that is no text becomes one in JSON, and then sorts differently: 2 comes before 10, "10" before "2"."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} of a JSON object is not text")
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 def _bool(value: Any) -> str:
