@@ -142,7 +142,7 @@ def test_large_integers_are_exact(value: Any) -> None:
 )
 def test_what_does_not_fit_is_a_value_error(kind: Kind, value: Any) -> None:
     """Never a silent conversion, and never an error of another kind."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         to_text(VALUE[kind], value)
 
 
