@@ -105,6 +105,16 @@ def test_a_liars_head_does_not_count_while_another_is_there() -> None:
     assert latest(of, distrusted=liar).position == 100
 
 
+def test_a_head_that_a_liar_reported_gives_way_to_another_of_the_same_height() -> None:
+    """Caught after its head was reported: its hash does not stand while another endpoint names one."""
+    of = tracker()
+    of.observe("liar", sight(100, branch="x"))
+    of.observe("honest", sight(100))
+    assert latest(of).id == "x100"
+    of.observe("honest", sight(100), frozenset({"liar"}))
+    assert latest(of, distrusted=frozenset({"liar"})).id == "a100"
+
+
 def test_an_endpoint_that_cannot_serve_its_own_head_is_discredited() -> None:
     """A head nobody can fetch from must not stop the others' chain."""
     of = tracker()

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gapless.errors import Contradiction, MethodMissing, SourceError
+from gapless.errors import Contradiction, SourceError
 from gapless.sources.evm import verify
 from gapless.sources.evm.fetch import Part, merged
+from gapless.sources.evm.lies import lie
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import LogRequest, Reader
 from gapless.sources.evm.types import Header, Log, Verify
@@ -62,7 +63,7 @@ class Auditor:
             raise
         except SourceError as error:
             what = f"{audited.endpoint.label} and {other.endpoint.label} differ, and nothing decides: {error.what}"
-            raise Contradiction(what, kind=MISMATCH, position=int(differing[0][0].number, 16)) from error
+            raise lie(MISMATCH, what, int(differing[0][0].number, 16)) from error
 
     async def _decide(
         self, differing: Sequence[tuple[Header, list[Log], list[Log]]], audited: Reader, other: Reader
@@ -94,11 +95,8 @@ class Auditor:
         headers = await reader.headers(first, last)
         if [None if h is None else h.hash for h in headers] == [h.hash for h in part.headers]:
             return error
-        raise Contradiction(
-            f"{reader.endpoint.label} has other blocks in {first}-{last}: {error.what}",
-            kind=MISMATCH,
-            position=error.position,
-        ) from error
+        what = f"{reader.endpoint.label} has other blocks in {first}-{last}: {error.what}"
+        raise lie(MISMATCH, what, error.position) from error
 
     async def _forged(self, header: Header, other: Reader) -> tuple[Contradiction | None, Contradiction | None] | None:
         """None where both endpoints have the header that is to decide; else which of them forged it."""
@@ -111,7 +109,7 @@ class Auditor:
         except Contradiction as error:
             return error, None
         what = f"{other.endpoint.label} has another header of block {position}"
-        return None, Contradiction(what, kind=MISMATCH, position=position)
+        return None, lie(MISMATCH, what, position)
 
     async def _truth(self, header: Header, one: Reader, two: Reader) -> list[Log]:
         """The wanted logs of a block by its receipts: proved ones of either endpoint, or, on a chain whose receipts
@@ -123,7 +121,7 @@ class Auditor:
             try:
                 (receipts,) = await reader.receipts([header])
                 logs = verify.check_receipts(header, None, receipts, level, self._hashing)
-            except (Contradiction, MethodMissing) as error:
+            except SourceError as error:
                 failures.append(error)
                 continue
             found.append(verify.matching(logs, self._clauses))
@@ -131,19 +129,15 @@ class Auditor:
                 return found[0]
         position = int(header.number, 16)
         told = "; ".join(f.what for f in failures) or "their receipts differ as well"
-        raise Contradiction(
-            f"{one.endpoint.label} and {two.endpoint.label} differ on the logs of block {position}, and no receipts "
-            f"decide: {told}",
-            kind=MISMATCH,
-            position=position,
+        labels = f"{one.endpoint.label} and {two.endpoint.label}"
+        raise lie(
+            MISMATCH, f"{labels} differ on the logs of block {position}, and no receipts decide: {told}", position
         )
 
 
 def _caught(reader: Reader, header: Header, logs: Sequence[Log], truth: Sequence[Log]) -> Contradiction:
     position = int(header.number, 16)
-    return Contradiction(
-        f"{reader.endpoint.label} gave {len(logs)} logs of block {position}; by its receipts they are others "
-        f"({len(truth)})",
-        kind=MISMATCH,
-        position=position,
+    what = (
+        f"{reader.endpoint.label} gave {len(logs)} logs of block {position}; by its receipts it has {len(truth)} others"
     )
+    return lie(MISMATCH, what, position)

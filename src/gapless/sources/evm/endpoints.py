@@ -33,7 +33,7 @@ from gapless.sources.evm.transport import Transport
 
 T = TypeVar("T")
 
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 0.5
 """How long a request waits for an endpoint that asked to slow down, while another endpoint is there."""
 _LIMIT_PAUSE_SECONDS = 0.25
 """Before a request that exceeded some limit is repeated, to see whether it was the rate or the size."""
@@ -182,19 +182,23 @@ class Endpoint:
         finally:
             self._wake()
         self._tally.bytes_received += reply.size_bytes
-        self._note_connections()
+        usual = self._usual_connection()
         now = self._clock.monotonic()
-        self.standing.succeeded(now, started, quick=quick, size_bytes=reply.size_bytes)
+        self.standing.succeeded(now, started, quick=quick, size_bytes=reply.size_bytes, usual=usual)
         return reply
 
-    def _note_connections(self) -> None:
-        """A new connection may lead to another node: its identity is due. Where every answer ends its connection that
-        says nothing, and the checks from time to time must do."""
+    def _usual_connection(self) -> bool:
+        """Whether the answer came over a connection that was there, or whose making is usual here.
+
+        A new one takes longer and says little about the endpoint's speed; and it may lead to another node, so that
+        the identity is due. Where every answer ends its connection the checks from time to time must do."""
         new = self._rpc.connections > self._connections
         self._connections = self._rpc.connections
         self._reconnect_share += _RECONNECT_WEIGHT * (new - self._reconnect_share)
         if new and self._reconnect_share < 0.5:
             self.identity_checked_at = None
+            return False
+        return True
 
     def _again(self, error: SourceError, attempt: int, deadline: float) -> bool:
         """Whether to ask the same endpoint again at once. Longer troubles are for the caller, who knows the others."""
@@ -202,21 +206,21 @@ class Endpoint:
         if isinstance(error, RateLimited):
             if error.code is not None:
                 self._limit_is_size = False
-            patience = deadline - now if self.alone else _PATIENCE_SECONDS
-            within = self.standing.delay(now) < min(patience, deadline - now)
-            return within and attempt <= self._options.request_attempts_max
+            within = self.standing.delay(now) < min(self._patience_seconds(), deadline - now)
+            return within and attempt <= (self._options.request_attempts_max if self.alone else 1)
         if isinstance(error, TimedOut) or not isinstance(error, SourceUnavailable):
             return False
         return attempt <= 1 and now < deadline
 
     async def _enter(self, deadline: float) -> None:
         """Wait until a request may be sent."""
+        patient_until = self._clock.monotonic() + self._patience_seconds()
         while True:
             now = self._clock.monotonic()
             if now >= deadline:
                 raise TimedOut(f"{self.label} was not asked: no time was left")
             delay = self.standing.delay(now)
-            if now + delay >= deadline:
+            if delay > 0 and now + delay >= min(patient_until, deadline):
                 raise RateLimited(f"{self.label} wants no request for another {delay:.1f} s", retry_after_seconds=delay)
             if delay > 0:
                 await self._clock.sleep(delay)
@@ -226,6 +230,9 @@ class Endpoint:
                 await slot
             else:
                 return
+
+    def _patience_seconds(self) -> float:
+        return float("inf") if self.alone else _PATIENCE_SECONDS
 
     def _wake(self) -> None:
         """Let those that wait for a place look again; who does not get it queues up anew."""

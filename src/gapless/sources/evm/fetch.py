@@ -121,8 +121,8 @@ class Fetcher:
     # --- ways to fetch ----------------------------------------------------------------------------------------------
 
     async def _only_headers(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
-        found = await self._present(reader, await reader.headers(first, last), first, head)
-        headers = verify.check_headers(found, first, last, parent, self._level, self._hashing)
+        found = await reader.headers(self._lowest(first, parent), last)
+        headers = await self._linked(reader, found, first, last, parent, head)
         proved = self._level is Verify.PROVED  # a header is all there is, and its hash was recomputed
         verdict = verify.evidence(self._level, self._hashing, whole=proved)
         audited = verdict is Evidence.PROVED
@@ -130,11 +130,10 @@ class Fetcher:
 
     async def _filtered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         lanes = [self.requests[0::2], self.requests[1::2]]
-        works: list[Any] = [reader.headers(first, last)]
+        works: list[Any] = [reader.headers(self._lowest(first, parent), last)]
         works += [_logs_of_each(reader, first, last, lane) for lane in lanes if lane]
         found, *answers = await together(works)
-        present = await self._present(reader, found, first, head)
-        headers = verify.check_headers(present, first, last, parent, self._level, self._hashing)
+        headers = await self._linked(reader, found, first, last, parent, head)
         suspects: dict[int, list[LogClause]] = {}
         grouped = []
         for request, logs in (answer for lane in answers for answer in lane):
@@ -147,10 +146,10 @@ class Fetcher:
         return self._part(headers, merged(grouped))
 
     async def _unfiltered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
-        works: list[Any] = [reader.headers(first, last), reader.logs(first, last, EVERY_LOG)]
+        lowest = self._lowest(first, parent)
+        works: list[Any] = [reader.headers(lowest, last), reader.logs(first, last, EVERY_LOG)]
         found, logs = await together(works)
-        present = await self._present(reader, found, first, head)
-        headers = verify.check_headers(present, first, last, parent, self._level, self._hashing)
+        headers = await self._linked(reader, found, first, last, parent, head)
         if not self.strict_level:
             groups, _ = verify.check_filtered_logs(headers, logs, [EVERY_LOG.clause], self._level, self._hashing)
             return self._part(headers, groups)
@@ -164,8 +163,8 @@ class Fetcher:
         return self._part(headers, checked)
 
     async def _strict(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
-        found = await self._present(reader, await reader.listed(first, last), first, head)
-        verify.check_headers(found, first, last, parent, self._level, self._hashing)
+        listed = await reader.listed(self._lowest(first, parent), last)
+        found = await self._linked(reader, listed, first, last, parent, head)
         asked = [block for block in found if block.transactions or not self._hashing.bloom]
         try:
             answers = await self._receipts(reader, asked, head)
@@ -183,8 +182,13 @@ class Fetcher:
 
     async def _whole(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         """Blocks and receipts. Only the payload differs where an app wants no more than logs."""
-        blocks = await self._present(reader, await reader.blocks(first, last), first, head)
-        links = Verify.CHECKED if self._level is Verify.PROVED else self._level
+        before = reader.headers(self._lowest(first, parent), first - 1)
+        works: list[Any] = [before, reader.blocks(first, last)]
+        above, found = await together(works)
+        if parent is None and above and above[0] is not None:
+            parent = above[0].hash
+        blocks: list[FullBlock] = await self._present(reader, found, first, head)
+        links = Verify.CHECKED if self._level is Verify.PROVED else self._level  # `check_block` proves the hashes
         verify.check_headers(blocks, first, last, parent, links, self._hashing)
         answers = await self._receipts_any_way(reader, blocks, head)
         calm = self.last_calm(head)
@@ -222,6 +226,22 @@ class Fetcher:
             return self._level
         known = all(r is not None and r.type in _KNOWN_TYPES for r in receipts)
         return Verify.PROVED if known and self._hashing.receipts else Verify.CHECKED
+
+    def _lowest(self, first: int, parent: str | None) -> int:
+        """The first header to read: the parent's too, where it is not known. A header that does not link to what the
+        same endpoint gives below it is its own contradiction; seen by the engine only, nobody could be blamed."""
+        return first - 1 if parent is None and first > 0 and self._level is not Verify.OFF else first
+
+    async def _linked(
+        self, reader: Reader, found: Sequence[H | None], first: int, last: int, parent: str | None, head: Head
+    ) -> list[H]:
+        """The headers `first..last`, checked; `found` begins at `_lowest`. A chain may begin at `first`."""
+        lowest = self._lowest(first, parent)
+        if lowest < first and found[0] is None:
+            found, lowest = found[1:], first
+        present = await self._present(reader, found, lowest, head)
+        verify.check_headers(present, lowest, last, parent, self._level, self._hashing)
+        return present[first - lowest :]
 
     async def _present(self, reader: Reader, found: Sequence[H | None], first: int, head: Head) -> list[H]:
         """The same blocks, none of them missing."""

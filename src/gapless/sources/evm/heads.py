@@ -102,7 +102,7 @@ class HeadTracker:
                     return
             elif label in usable and usable[label].latest.position == top:
                 best = label
-            elif top == reported.latest.position:
+            elif top == reported.latest.position and label not in distrusted:
                 return
         self._lower_seen = 0
         self._reported = (best, usable[best])

@@ -130,7 +130,8 @@ class Standing:
         if self.rate is not None:
             self._next_slot = max(now, self._next_slot) + 1.0 / self.rate
 
-    def succeeded(self, now: float, started: float, *, quick: bool, size_bytes: int) -> None:
+    def succeeded(self, now: float, started: float, *, quick: bool, size_bytes: int, usual: bool = True) -> None:
+        """A request was answered. What was not `usual` about it keeps it out of the latencies."""
         self.in_flight -= 1
         self._failures_in_a_row = 0
         self._limited_in_a_row = 0
@@ -140,7 +141,8 @@ class Standing:
         if self.rate is not None:
             quiet = min(now - self._decreased_at, 60.0)
             self.rate += _RATE_GAIN * 2.0 ** (quiet / _RATE_GAIN_DOUBLES_SECONDS) / max(1.0, self.rate)
-        self._note(now, now - started, quick, size_bytes)
+        if usual:
+            self._note(now, now - started, quick, size_bytes)
 
     def failed(self, now: float, started: float, error: SourceError, *, ambiguous: bool = False) -> None:
         """A request ended in an error. Refusals are part of normal work; they do not make an endpoint unhealthy.
@@ -151,14 +153,12 @@ class Standing:
         self.last_error = error.what
         if isinstance(error, RateLimited):
             if not ambiguous:
+                self.error_rate += _WEIGHT * (1 - self.error_rate)
                 self.slow_down(now, started, error.retry_after_seconds)
         elif not isinstance(error, RequestRefused | AnswerTooLarge):
             self.error_rate += _WEIGHT * (1 - self.error_rate)
             self._failures_in_a_row += 1
-            over = self._failures_in_a_row - self._options.rest_after_failures
-            if over >= 0:
-                rest = self._options.rest_seconds * 2.0 ** min(over, 30)
-                self._rest_until = now + min(rest, self._options.rest_max_seconds)
+            self._rest(now, self._failures_in_a_row)
 
     def abandoned(self, now: float, started: float, *, quick: bool) -> None:
         """A request was given up because another endpoint was quicker, or nobody waits for it any more."""
@@ -203,8 +203,9 @@ class Standing:
         return max(0.0, self._rest_until - now)
 
     def cost(self, now: float, *, quick: bool) -> float:
-        """What asking it is expected to cost, in seconds. Endpoints never asked cost nothing: they are tried."""
-        seconds = self.quick.mean
+        """What asking it is expected to cost, in seconds. Endpoints never asked cost nothing: they are tried. Those
+        that were and never answered are the last."""
+        seconds = self.quick.mean if self.quick.known or not self.errors else self._options.head_timeout_seconds
         if not quick and now - self._bulk_at < _BULK_MEMORY_SECONDS:
             seconds += self.bulk_seconds_per_mebibyte
         return seconds * (1 + 4 * self.error_rate) * (1 + self.in_flight / max(1.0, self.window)) + self.delay(now)
@@ -237,10 +238,17 @@ class Standing:
             observed = max(self._this_second, self._last_second, 1)
             rate = min(self.rate, observed) if self.rate is not None else observed
             self.rate = max(_RATE_MIN, rate * _DECREASE)
+            self._rest(now, self._limited_in_a_row)
         pause = min(_PAUSE_SECONDS * 2.0 ** min(self._limited_in_a_row - 1, 10), _PAUSE_SECONDS_MAX)
         self._next_slot = max(self._next_slot, now + (pause if retry_after_seconds is None else retry_after_seconds))
 
     # --- inside ---
+
+    def _rest(self, now: float, in_a_row: int) -> None:
+        over = in_a_row - self._options.rest_after_failures
+        if over >= 0:
+            rest = self._options.rest_seconds * 2.0 ** min(over, 30)
+            self._rest_until = now + min(rest, self._options.rest_max_seconds)
 
     def _note(self, now: float, seconds: float, quick: bool, size_bytes: int) -> None:
         if quick:
