@@ -440,7 +440,8 @@ def test_lies_are_refused_under_their_name(kind: str, liar: Liar) -> None:
 
 def test_every_kind_of_lie_has_a_liar() -> None:
     """No word without a test, and no test of a word that is not in the table."""
-    assert {kind for kind, _ in TOLD} == set(LIES)
+    by_comparing = {"audit_mismatch"}  # takes two endpoints: see test_source.py
+    assert {kind for kind, _ in TOLD} == set(LIES) - by_comparing
 
 
 def test_a_kind_that_is_not_in_the_table_cannot_be_raised() -> None:

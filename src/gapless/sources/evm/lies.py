@@ -36,6 +36,7 @@ LIES: Mapping[str, str] = MappingProxyType(
         "not_in_bloom": "The header's bloom denies an address or topic of a log.",
         "empty_for_bloom": "No log came for a block that has some.",
         "bloom_mismatch": "All logs together do not make the header's bloom: some are missing.",
+        "audit_mismatch": "Two endpoints gave different logs for a range; found by comparing, not by an answer alone.",
         "index_gap": "The indices of all logs do not run 0, 1, 2, …: some are missing.",
     }
 )
