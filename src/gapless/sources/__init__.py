@@ -85,6 +85,11 @@ class Source(Protocol[P_co]):
         ancestor after a fork."""
         ...
 
+    async def opinions(self, position: int) -> dict[str, Cursor | None]:
+        """What each endpoint that answers has at a position: by label; None beyond its head. Those caught lying lately
+        are asked only where there is no other. One endpoint's word is no reason to undo what the rest still have."""
+        ...
+
     def take_liars(self) -> frozenset[str]:
         """Labels of endpoints newly caught in a lie since the last call: what they served un-audited must be
         fetched again elsewhere."""

@@ -121,6 +121,9 @@ class ScriptedSource:
     async def cursors(self, positions: Sequence[int]) -> list[Cursor | None]:
         return [Cursor(p, self.blocks[p].id) if p < len(self.blocks) else None for p in positions]
 
+    async def opinions(self, position: int) -> dict[str, Cursor | None]:
+        return {self.served_by: (await self.cursors([position]))[0]}
+
     def take_liars(self) -> frozenset[str]:
         liars, self.liars = self.liars, frozenset()
         return liars

@@ -38,7 +38,7 @@ from gapless.sources.evm.heads import Heads
 from gapless.sources.evm.hints import Hints
 from gapless.sources.evm.identity import Guard
 from gapless.sources.evm.options import EvmOptions
-from gapless.sources.evm.reader import Reader
+from gapless.sources.evm.reader import Reader, together
 from gapless.sources.evm.standing import Need
 from gapless.sources.evm.transport import Transport
 from gapless.sources.evm.types import EvmPayload, Verify, Wants
@@ -117,6 +117,30 @@ class EvmSource:
         need = Need(last=max(positions, default=None))
         with self._naming():
             return (await self._pool.first(ask, need, deadline=deadline, rounds=_CURSOR_ROUNDS))[0]
+
+    async def opinions(self, position: int) -> dict[str, Cursor | None]:
+        """What each endpoint that answers in time has at a position: by label; None beyond its head. Those caught lying
+        lately are asked only where there is no other. Raises WrongChain."""
+
+        async def ask(endpoint: Endpoint) -> tuple[str, Cursor | None] | None:
+            try:
+                await self._guard.admit(endpoint, deadline)
+                [found] = await Reader(endpoint, deadline).cursors([position])
+                await self._guard.admit(endpoint, deadline)
+            except SourceError as error:
+                if not (error.retryable or isinstance(error, MethodMissing | HistoryPruned)):
+                    raise
+                return None
+            return endpoint.label, found
+
+        now = self._clock.monotonic()
+        deadline = now + self._options.head_timeout_seconds
+        endpoints = self._pool.endpoints
+        trusted = [e for e in endpoints if not e.standing.distrusted(now) and not e.standing.resting(now)]
+        asked = trusted or list(endpoints)
+        with self._naming():
+            answers = await together([ask(endpoint) for endpoint in asked])
+        return dict(answer for answer in answers if answer is not None)
 
     def span(self) -> int:
         """Positions one `fetch` should ask for, as learned from the endpoint that would be asked."""
