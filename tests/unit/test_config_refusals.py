@@ -55,6 +55,8 @@ def refused(folder: Path, text: str | bytes, **environment: str) -> str:
         ),
         (GOOD.replace('"http://a"', "7"), ["sources.mainnet.rpc", "7 is not a list"]),
         (GOOD.replace('"http://a"', "[]"), ["sources.mainnet.rpc", "is empty"]),
+        (GOOD.replace('"http://a"', '"ws://a"'), ["sources.mainnet.rpc", "WebSocket endpoints only", "http://"]),
+        (GOOD.replace('"http://a"', '["http://a", "http://a"]'), ["names http://a twice"]),
         (APP + SOURCE + "start = -1", ["-1 is neither a position"]),
         (APP + SOURCE + 'end = "7"', ["'7' is not a whole number"]),
         (APP + SOURCE + "end = 1.5", ["1.5 is not a whole number"]),

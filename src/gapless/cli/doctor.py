@@ -90,4 +90,4 @@ def _print(findings: Findings) -> None:
         if finding.fix:
             console.print(Text(f"      → {finding.fix}"))
     counts: dict[str, Any] = {state: sum(f.state == state for f in findings.all) for state in _MARKS}
-    console.print(f"\n{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} to mend.")
+    console.print(f"\n{counts['ok']} ok, {output.counted(counts['warn'], 'warning')}, {counts['fail']} to mend.")

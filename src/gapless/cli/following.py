@@ -88,7 +88,7 @@ class Run:
     def _stop(self, number: signal.Signals, main: asyncio.Task[Any] | None) -> None:
         """The first signal asks for a graceful end; the second ends at once, which a commit survives."""
         if self._stopping:
-            os._exit(130 if number == signal.SIGINT else 143)
+            os._exit(130 if number == signal.SIGINT else 1)
         self._stopping = True
         self._interrupted = number == signal.SIGINT
         output.talk("Stopping after the commit in progress; once more to stop at once.")

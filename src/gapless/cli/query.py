@@ -16,6 +16,8 @@ from gapless.cli.options import ConfigOption, JsonOption
 from gapless.cli.project import load
 from gapless.errors import UsageError
 
+_FLOAT_EXACT_MAX = 2**53
+
 
 class QueryFormat(StrEnum):
     TABLE = "table"
@@ -48,7 +50,7 @@ def query(
     with project.store() as store:
         columns, rows = store.query(statement, limit + 1)
     truncated = len(rows) > limit
-    rows = rows[:limit]
+    rows = exact(rows[:limit])
     if truncated:
         output.talk(f"There are more than {limit} rows; ask for them with --limit.")
     if binary:
@@ -58,6 +60,14 @@ def query(
     else:
         with file.open("w", encoding="utf-8", newline="") as stream:
             _write(form, columns, rows, truncated, stream)
+
+
+def exact(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows with whole columns as text where a number is too large for readers that know floats only."""
+    wide = {i for row in rows for i, value in enumerate(row) if type(value) is int and abs(value) > _FLOAT_EXACT_MAX}
+    if not wide:
+        return rows
+    return [tuple(str(v) if i in wide and type(v) is int else v for i, v in enumerate(row)) for row in rows]
 
 
 def _print(form: QueryFormat, columns: list[str], rows: list[tuple[Any, ...]], truncated: bool) -> None:

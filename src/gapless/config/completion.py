@@ -13,6 +13,7 @@ from gapless.config.fields import BUILTIN_ABIS, LATER_SOURCE_KINDS, PYTHON_ABI, 
 from gapless.config.keys import FILE_KEYS, Path_
 from gapless.config.problems import suggestion
 from gapless.config.reading import FILE, PYTHON, Reading
+from gapless.config.secrets import redact_url
 
 _SECRET_BYTES_MAX = 65_536
 
@@ -88,12 +89,22 @@ def _complete_source(reading: Reading, table: dict[str, Any], key: Path_) -> Non
         reading.refuse((*key, "kind"), f"is missing; write one of: {known}")
     elif kind not in SOURCE_KINDS:
         reading.refuse((*key, "kind"), f"{kind!r} is not a kind of source{suggestion(str(kind), SOURCE_KINDS)}")
+    _check_endpoints(reading, table.get("rpc"), (*key, "rpc"))
     start, end = table.get("start"), table.get("end")
     if isinstance(start, int) and isinstance(end, int) and end < start:
         reading.refuse((*key, "end"), f"{end} lies before start, {start}")
     file = table.get("file")
     if isinstance(file, str) and file:
         table["file"] = _existing(reading, (*key, "file"), file)
+
+
+def _check_endpoints(reading: Reading, rpc: Any, key: Path_) -> None:
+    urls = [url for url in rpc if isinstance(url, str)] if isinstance(rpc, list) else [rpc]
+    doubled = sorted({url for url in urls if isinstance(url, str) and urls.count(url) > 1})
+    if doubled:
+        reading.refuse(key, f"names {redact_url(doubled[0])} twice; keep one")
+    if urls and all(isinstance(url, str) and url.startswith(("ws://", "wss://")) for url in urls):
+        reading.refuse(key, "has WebSocket endpoints only, which give hints; add one with http:// or https://")
 
 
 def _complete_contract(reading: Reading, table: dict[str, Any], key: Path_, sources: Mapping[str, Any]) -> None:

@@ -71,6 +71,12 @@ def test_query_json() -> None:
     assert json.loads(written(QueryFormat.JSONL))["f"] == str(2**255)
 
 
+def test_query_wide_numbers() -> None:
+    """A column with one number that a float cannot hold is text as a whole; the others stay numbers."""
+    assert query.exact([(1, 2), (3, 2**60)]) == [(1, "2"), (3, str(2**60))]
+    assert query.exact([(1, None), (2**53, True)]) == [(1, None), (2**53, True)]
+
+
 def test_query_csv() -> None:
     """CSV quotes what needs it; NULL is empty."""
     head, row = written(QueryFormat.CSV).splitlines()
