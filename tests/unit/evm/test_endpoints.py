@@ -371,6 +371,22 @@ def test_waiting_for_a_place_survives_cancellation() -> None:
     assert of.endpoints[0].standing.in_flight == 0
 
 
+def test_a_caller_that_gives_up_in_the_queue_passes_its_turn_on() -> None:
+    """One request at a time and a pause: those whose patience ends leave, the others still get their place."""
+    clock = FakeClock()
+    node, other = Node(clock, "node", delay_seconds=0.1), Node(clock, "other")
+    of = pool(clock, node, other, concurrency_max=1)
+    node.script = [Answer(429, {"retry-after": "3"}, b"")]
+
+    async def main() -> list[Any]:
+        calls = [of.endpoints[0].call(ASK, TEXT, deadline=60.0) for _ in range(6)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert {type(found) for found in clock.run(main())} == {RateLimited}
+    assert clock.monotonic() < 1.0, "nobody waited for a turn that never came"
+    assert (of.endpoints[0].standing.in_flight, of.endpoints[0].standing.queued) == (0, 0)
+
+
 def test_a_missing_method_is_asked_for_once() -> None:
     """What a node does not know it will not know in a second."""
     clock = FakeClock()

@@ -337,6 +337,59 @@ def test_a_range_from_an_endpoint_caught_meanwhile_is_not_returned(chain: Script
     run(main)
 
 
+@pytest.mark.parametrize("wants", [TRANSFERS, ALL_LOGS, WHOLE, HEADERS], ids=["filter", "all logs", "whole", "headers"])
+@pytest.mark.parametrize("position", [50, 385], ids=["deep", "near"])
+def test_a_single_block_that_links_to_nothing_is_refused(chain: ScriptedChain, wants: Wants, position: int) -> None:
+    """The parent's header is read too: whoever gave a block that does not link to it is the one to blame."""
+
+    async def main() -> None:
+        async with FakeNode(chain) as liar, FakeNode(chain) as honest:
+            liar.behave(Unlinked(), first=position, last=position)
+            async with evm_source([liar, honest], wants) as source:
+                segment = await source.fetch(position, position, head=await settled(source))
+                assert segment.first.parent_id == chain.blocks(position - 1, position - 1)[0].hash
+                assert source.take_liars() == frozenset(labels(liar))
+
+    run(main)
+
+
+def test_a_difference_that_nothing_decides_is_not_committed(chain: ScriptedChain) -> None:
+    """On a chain whose receipts cannot be proved, two endpoints that differ in logs and receipts leave no answer."""
+
+    async def main() -> None:
+        hashing = replace(EvmOptions().hashing, receipts=False, bloom=False)
+        async with FakeNode(chain) as one, FakeNode(chain) as two:
+            one.behave(TamperedLog("data"), first=40, last=60)
+            async with evm_source([one, two], audit_share=1.0, hashing=hashing) as source:
+                with pytest.raises(Contradiction) as caught:
+                    await source.fetch(21, 100, head=await settled(source))
+                assert caught.value.kind == "audit_mismatch"
+                assert source.take_liars() == frozenset()
+                assert found(await source.fetch(61, 100, head=await settled(source))) == truth(chain, 61, 100)
+
+    run(main)
+
+
+def test_a_head_that_nobody_has_is_not_waited_for(chain: ScriptedChain) -> None:
+    """An endpoint that names a head far above and cannot serve it is not counted for a while."""
+
+    async def main() -> None:
+        beyond = chain.copy()
+        beyond.mine(500)
+        async with FakeNode(beyond) as boaster, FakeNode(chain) as honest:
+            boaster.behave(NullBlock(), first=HEIGHT + 1, last=HEIGHT + 499)
+            async with evm_source([boaster, honest], request_attempts_max=3) as source:
+                head = await settled(source)
+                await source.fetch(380, HEIGHT, head=head, avoid=frozenset(labels(honest)))
+                assert (await source.head()).latest.position == HEIGHT + 500
+                with pytest.raises(SourceUnavailable):
+                    await source.fetch(HEIGHT - 5, HEIGHT + 20, head=await source.head())
+                source._pool.endpoints[0].standing.quick.mean = 1000.0
+                assert (await source.head()).latest.position == HEIGHT
+
+    run(main)
+
+
 # --- failures of delivery -------------------------------------------------------------------------------------------
 
 
@@ -461,6 +514,35 @@ def test_tiny_limits_are_learned(chain: ScriptedChain, limits: Limits, wants: Wa
             assert found(await source.fetch(201, HEIGHT, head=head)) == truth(chain, 201, HEIGHT)
             after = source.statistics()
             assert sum(after.errors.values()) - sum(before.errors.values()) <= 0.2 * (after.requests - before.requests)
+
+    run(main)
+
+
+def test_an_endpoint_that_wants_no_requests_does_not_hold_the_other_up(chain: ScriptedChain) -> None:
+    """Its 429 for everything costs a moment, not its pauses."""
+
+    async def main() -> None:
+        async with FakeNode(chain) as limited, FakeNode(chain) as free, evm_source([limited, free]) as source:
+            head = await settled(source)
+            limited.behave(TooManyRequests())
+            began = asyncio.get_running_loop().time()
+            await asyncio.gather(*(source.fetch(n, n + 9, head=head) for n in range(0, 400, 10)))
+            assert asyncio.get_running_loop().time() - began < 5.0
+            assert source.statistics().errors["rate_limited"] <= 20
+
+    run(main)
+
+
+def test_what_a_limit_exceeded_means_is_learned(chain: ScriptedChain) -> None:
+    """The same code means rate to some endpoints and size to others: one pause tells, and is not repeated."""
+
+    async def main() -> None:
+        async with FakeNode(chain, limits=Limits(results_max=100)) as node, evm_source([node]) as source:
+            head = await settled(source)
+            began = asyncio.get_running_loop().time()
+            assert found(await source.fetch(0, 300, head=head)) == truth(chain, 0, 300)
+            assert asyncio.get_running_loop().time() - began < 1.5
+            assert source._pool.endpoints[0].standing.rate is None
 
     run(main)
 

@@ -214,6 +214,16 @@ class Endpoint:
 
     async def _enter(self, deadline: float) -> None:
         """Wait until a request may be sent."""
+        self.standing.queued += 1
+        try:
+            await self._wait_for_place(deadline)
+        except BaseException:
+            self._wake()  # who gives up may have been woken: the next one in the queue must not wait for nothing
+            raise
+        finally:
+            self.standing.queued -= 1
+
+    async def _wait_for_place(self, deadline: float) -> None:
         patient_until = self._clock.monotonic() + self._patience_seconds()
         while True:
             now = self._clock.monotonic()

@@ -20,6 +20,8 @@ _DEVIATIONS = 3.0
 """How far above the mean a call counts as slow; about the 95th percentile of skewed latencies."""
 _HEDGE_SECONDS_MIN = 0.05
 _HEDGE_SECONDS_UNKNOWN = 0.5
+_SECONDS_MIN = 0.001
+"""Added to every latency, so that load and errors count with the quickest endpoints too."""
 _BULK_MEMORY_SECONDS = 60.0
 """Older measurements of large answers are forgotten, so that an endpoint that was slow once is tried again."""
 _PRUNED_MEMORY_SECONDS = 600.0
@@ -98,6 +100,8 @@ class Standing:
         self._bulk_at = float("-inf")
         self.error_rate = 0.0
         self.in_flight = 0
+        self.queued = 0
+        """Requests that wait to be sent."""
         self.window = float(options.concurrency_max)
         self.rate: float | None = None
         """Requests per second the endpoint puts up with; None while it never complained."""
@@ -208,7 +212,9 @@ class Standing:
         seconds = self.quick.mean if self.quick.known or not self.errors else self._options.head_timeout_seconds
         if not quick and now - self._bulk_at < _BULK_MEMORY_SECONDS:
             seconds += self.bulk_seconds_per_mebibyte
-        return seconds * (1 + 4 * self.error_rate) * (1 + self.in_flight / max(1.0, self.window)) + self.delay(now)
+        load = (self.in_flight + self.queued) / max(1.0, self.window)
+        pause = self.delay(now) + (self.queued / self.rate if self.rate is not None else 0.0)
+        return (seconds + _SECONDS_MIN) * (1 + 4 * self.error_rate) * (1 + load) + pause
 
     def hedge_seconds(self) -> float:
         """How long to wait for a small call before asking another endpoint as well."""
