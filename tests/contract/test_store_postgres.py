@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -528,6 +529,17 @@ def test_a_full_disk_keeps_nothing_of_the_batch(postgres_url: str) -> None:
             run(postgres_url, f"DROP TRIGGER full_disk ON contract_v1.{table}")
         store.commit(grown.batch(3), chain.cursor(), fence)
         assert_holds(store, grown)
+
+
+def test_a_pooler_in_transaction_mode_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in session mode is not: there, two connections are two sessions."""
+    answering = itertools.count(100)
+    monkeypatch.setattr("gapless.store.postgres_connection.session_numbers", lambda _: (7, next(answering)))
+    with opened(postgres_url):
+        pass
+    monkeypatch.setattr("gapless.store.postgres_connection.session_numbers", lambda _: (7, 100))
+    with pytest.raises(StoreError, match=r"pooler in transaction mode.*pool_mode = session"):
+        PostgresStore(postgres_url).open(SCHEMA, create=True)
 
 
 def test_a_foreign_schema_is_refused(postgres_url: str) -> None:

@@ -92,6 +92,7 @@ class PostgresStore(SqlOpening):
         try:
             with self._link.explained():
                 self._check_server(probe, write=create)
+                self._check_sessions(probe)
         finally:
             probe.close()
         self._pool = self._link.open_pool()
@@ -114,6 +115,23 @@ class PostgresStore(SqlOpening):
             raise ReadOnlyStore(
                 f"{self.url} is read-only (a standby, or default_transaction_read_only is on)",
                 todo="Connect to the primary server.",
+            )
+
+    def _check_sessions(self, first: BoundedConnection) -> None:
+        """Refuse a pooler that gives each transaction any session: limits set in ours would then hold for others, and
+        theirs for us. It is told by two of our connections being answered by one session of the server."""
+        announced, answering = self._driver.session_numbers(first)
+        if announced == answering:
+            return
+        second = self._link.connect()
+        try:
+            shared = self._driver.session_numbers(second)[1] == answering
+        finally:
+            second.close()
+        if shared:
+            raise StoreError(
+                f"{self.url} is a pooler in transaction mode",
+                todo="Connect to the server itself, or give this database pool_mode = session.",
             )
 
     def close(self) -> None:

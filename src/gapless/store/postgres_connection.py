@@ -76,6 +76,14 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
             raise
 
 
+def session_numbers(connection: BoundedConnection) -> tuple[int, int]:
+    """The server process announced at login, and the one that answers; a pooler announces a number of its own."""
+    connection.rollback()
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    return connection.info.backend_pid, row[0] if row else 0
+
+
 class _ExactNumber(Loader):
     """NUMERIC as int where it is whole: uint256 columns and sums over them."""
 
