@@ -93,6 +93,8 @@ def test_the_shapes_bite() -> None:
         (["plan"], {"sources": {"mainnet": {"from": 409, "positions": 0, "requests_estimated": 0}}}),
         (["quarantine", "list"], {"quarantine": []}),
         (["flags", "list"], {"flags": {}}),
+        (["flags"], {"flags": {}}),
+        (["lease"], {"leases": [{"source": "mainnet"}]}),
         (["lease", "show"], {"leases": [{"source": "mainnet", "fence": int, "live": False, "holder": (str, NONE)}]}),
         (["config", "check"], {"ok": True, "app": "erc20", "tables": ["token_approval", "token_transfer"]}),
         (["config", "show"], {"config": {"app": {"name": "erc20"}, "lease": {"ttl": "15 seconds"}}}),

@@ -8,9 +8,18 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption
-from gapless.cli.project import load
+from gapless.cli.project import GIVEN_SPEC, load
 
-group = typer.Typer(help="List and set run-time switches.", rich_markup_mode=None)
+group = typer.Typer(rich_markup_mode=None)
+
+
+@group.callback(invoke_without_command=True)
+def _without_command(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List and set run-time switches."""
+    if config is not None:
+        GIVEN_SPEC.set(config)
+    if context.invoked_subcommand is None:
+        list_(config, as_json)
 
 
 @group.command("list")

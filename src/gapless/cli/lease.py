@@ -8,9 +8,18 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, SourceOption
-from gapless.cli.project import load
+from gapless.cli.project import GIVEN_SPEC, load
 
-group = typer.Typer(help="Show who leads, and make a dead leader give way.", rich_markup_mode=None)
+group = typer.Typer(rich_markup_mode=None)
+
+
+@group.callback(invoke_without_command=True)
+def _without_command(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show who leads, and make a dead leader give way."""
+    if config is not None:
+        GIVEN_SPEC.set(config)
+    if context.invoked_subcommand is None:
+        show(config, as_json)
 
 
 @group.command()

@@ -10,16 +10,25 @@ import typer
 
 from gapless.cli import output
 from gapless.cli.options import ConfigOption, DryRunOption, JsonOption, SourceOption
-from gapless.cli.project import Project, finish, load
+from gapless.cli.project import GIVEN_SPEC, Project, finish, load
 from gapless.errors import UsageError
 
 if TYPE_CHECKING:
     from gapless.store import QuarantineRow, Store
 
-group = typer.Typer(help="See, retry, discard what could not be handled.", rich_markup_mode=None)
+group = typer.Typer(rich_markup_mode=None)
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Which items.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@group.callback(invoke_without_command=True)
+def _without_command(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """See, retry, discard what could not be handled."""
+    if config is not None:
+        GIVEN_SPEC.set(config)
+    if context.invoked_subcommand is None:
+        list_(config, None, as_json)
 
 
 @group.command("list")

@@ -84,7 +84,7 @@ def command() -> Any:
         ("lease", lease.group),
         ("config", config.group),
     ):
-        group.info.no_args_is_help = True
+        group.info.no_args_is_help = group is config.group
         app.add_typer(group, name=name)
     app.command("reference", hidden=True)(_reference)
     return typer.main.get_command(app)

@@ -76,7 +76,7 @@ def test_group(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         (["rewind"], "Missing option '--to'"),
         (["rewind", "--to", "x"], "See `gapless rewind --help`."),
         (["export", "t", "--format", "xls"], "See `gapless export --help`."),
-        (["quarantine"], "Usage: gapless quarantine"),
+        (["config"], "Usage: gapless config"),
         ([], "Usage: gapless"),
         (["run", "--until", "later"], "--until head"),
     ],
