@@ -358,3 +358,16 @@ def test_a_query_that_takes_too_long_is_stopped(path: Path) -> None:
     options = SqliteOptions(query_timeout_seconds=0.2)
     with filled(path, Chain(), options) as store, pytest.raises(StoreError, match=r"longer than 0\.2 s"):
         store.query(endless, 1)
+
+
+def test_damage_is_found_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the range is divided for counting, each damaged entry is named once."""
+    chain = Chain(seed=9, start=3).extend(50)
+    with filled(path, chain) as store:
+        store._transact(lambda s: s.run("DELETE FROM v1_token_transfer WHERE block_number % 3 = 0"))
+        whole = store.damaged(SOURCE, 0, 1000)
+        assert len(whole) > 5
+        for size in (1, 7, 49, 50, 51):
+            monkeypatch.setattr("gapless.store.reads._POSITIONS_MAX", size)
+            assert store.damaged(SOURCE, 0, 1000) == whole
+            assert store.damaged(SOURCE, 10, 20) == [d for d in whole if 10 <= d[0] <= 20]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gapless.errors import InvariantViolation, LeaseLost, WrongChain, check
@@ -27,22 +27,25 @@ from gapless.store.batches import (
 )
 from gapless.store.ddl import ENTRIES, QUARANTINE, UNDO, quote
 from gapless.store.ledger import SqlLedger
-from gapless.store.session import Session, printable
+from gapless.store.session import Session, Value, printable
 
 T = TypeVar("T")
 
 _LAST_POSITION = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CursorRow:
-    """A row of `gapless_cursors`, as far as writing needs it."""
+    """A row of `gapless_cursors`, locked, as far as writing needs it; and what the transaction changes in it."""
 
     cursor: Cursor | None
     start: int | None
     undo_floor: int | None
+    reorgs: int
+    reorg_deepest: int
     revision: int
     token: int
+    updates: dict[str, Value] = field(default_factory=dict)
 
 
 class SqlEntries(SqlLedger):
@@ -138,15 +141,12 @@ class SqlEntries(SqlLedger):
             for table, changes in merged_changes(restored, ()).items():
                 s.upsert(self._names.versioned(self._schema.table(table)), self._schema.table(table), changes)
             everything = ancestor.position < (row.start or 0)
-            s.run(
-                f'UPDATE {self._names.cursors} SET "position" = ?, "id" = ?, "undo_floor" = ?, "updated" = ?'
-                ' WHERE "source" = ?',
-                None if everything else ancestor.position,
-                None if everything else ancestor.id,
-                _floor_after_rewind(row.undo_floor, ancestor.position),
-                timestamp_text(self._clock.now_us()),
-                source,
-            )
+            row.updates = {
+                "position": None if everything else ancestor.position,
+                "id": None if everything else ancestor.id,
+                "undo_floor": _floor_after_rewind(row.undo_floor, ancestor.position),
+                "updated": timestamp_text(self._clock.now_us()),
+            }
             return undone
 
         return self._change(source, fence, work)
@@ -176,10 +176,9 @@ class SqlEntries(SqlLedger):
                 raise InvariantViolation(f"Source {source!r} is written before it was bound")
             revision = row.revision + 1
             result = work(s, row)
-            s.run(
-                f'UPDATE {self._names.cursors} SET "revision" = ?, "token" = ? WHERE "source" = ?',
-                *(revision, fence.token, source),
-            )
+            updates = {**row.updates, "revision": revision, "token": fence.token}
+            columns = ", ".join(f"{quote(name)} = ?" for name in updates)
+            s.run(f'UPDATE {self._names.cursors} SET {columns} WHERE "source" = ?', *updates.values(), source)
             return result
 
         def committed(s: Session) -> bool:
@@ -201,14 +200,14 @@ class SqlEntries(SqlLedger):
 
     def _lock_cursor(self, s: Session, source: str) -> CursorRow | None:
         rows = s.run(
-            f'SELECT "position", "id", "start", "undo_floor", "revision", "token" FROM {self._names.cursors}'
-            f' WHERE "source" = ?{self.dialect.lock_row}',
+            'SELECT "position", "id", "start", "undo_floor", "reorgs", "reorg_deepest", "revision", "token"'
+            f' FROM {self._names.cursors} WHERE "source" = ?{self.dialect.lock_row}',
             source,
         )
         if not rows:
             return None
-        position, id_, start, floor, revision, token = rows[0]
-        return CursorRow(None if position is None else Cursor(position, id_), start, floor, revision, token)
+        position, id_, *rest = rows[0]
+        return CursorRow(None if position is None else Cursor(position, id_), *rest)
 
     def _undo_above(self, s: Session, source: str, row: CursorRow, ancestor: Cursor) -> tuple[int, list[Undo]]:
         """Remove everything above the ancestor. Returns how many entries that were, and the state rows to put back."""
@@ -294,20 +293,24 @@ class SqlEntries(SqlLedger):
     def _advance(self, s: Session, row: CursorRow, batch: Batch, expected: Cursor | None) -> None:
         """Move the cursor to the batch's last entry and note head, finality and reorganisations."""
         last = batch.entries[-1]
-        floor, depth = row.undo_floor, 0
+        floor = row.undo_floor
         if batch.rewind_to is not None and expected is not None:
             floor = _floor_after_rewind(floor, batch.rewind_to.position)
             depth = expected.position - batch.rewind_to.position
+            row.updates |= {"reorgs": row.reorgs + 1, "reorg_deepest": max(row.reorg_deepest, depth)}
         floor = undo_floor(floor, batch.finalized, last.position)
         if floor != row.undo_floor and self._schema.of(batch.source, Nature.STATE):
             self._forget_undo(s, batch.source, floor)
-        s.run(
-            f'UPDATE {self._names.cursors} SET "position" = ?, "id" = ?, "head" = coalesce(?, "head"),'
-            ' "finalized" = coalesce(?, "finalized"), "undo_floor" = ?, "updated" = ?, "reorgs" = "reorgs" + ?,'
-            ' "reorg_deepest" = CASE WHEN "reorg_deepest" < ? THEN ? ELSE "reorg_deepest" END WHERE "source" = ?',
-            *(last.position, last.id, batch.head, batch.finalized, floor, timestamp_text(self._clock.now_us())),
-            *(1 if depth else 0, depth, depth, batch.source),
-        )
+        row.updates |= {
+            "position": last.position,
+            "id": last.id,
+            "undo_floor": floor,
+            "updated": timestamp_text(self._clock.now_us()),
+        }
+        if batch.head is not None:
+            row.updates["head"] = batch.head
+        if batch.finalized is not None:
+            row.updates["finalized"] = batch.finalized
 
     def _forget_undo(self, s: Session, source: str, upto: int | None) -> None:
         if upto is not None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
-
-import apsw
 
 from gapless.clock import Clock
 from gapless.model import StateChange
 from gapless.schema import Nature, Rows, Schema
 from gapless.store import ReadStore
 from gapless.store.ddl import SQLITE, Names, create_app_tables, create_version_tables, create_views
-from gapless.store.sqlite_connection import SqliteSession, run_select
+from gapless.store.sqlite_connection import SqliteSession, open_connection, run_select
 
 _EVERYWHERE = (-(2**63), 2**63 - 1)
 _QUERY_SECONDS_MAX = 30.0
@@ -21,7 +20,7 @@ def query_memory(
     store: ReadStore, schema: Schema, sql: str, limit: int, clock: Clock
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run one read-only statement over a copy of the app's tables; the product's own tables are there, but empty."""
-    connection = apsw.Connection(":memory:")
+    connection = open_connection(Path(":memory:"), 0.0, create=True)
     try:
         names, session = Names(SQLITE, schema), SqliteSession(connection)
         for statement in create_app_tables(names) + create_version_tables(names) + create_views(names):

@@ -19,6 +19,8 @@ Key = tuple[str | None, ...]
 _KEYS_MAX = 100
 """Keys asked for in one statement."""
 _ROWS_AT_ONCE = 1000
+_POSITIONS_MAX = 250_000
+"""Entries whose rows are counted in one statement."""
 
 
 class SqlReads(SqlEntries):
@@ -95,13 +97,25 @@ class SqlReads(SqlEntries):
 
     def damaged(self, source: str, first: int, last: int) -> list[tuple[int, int, int]]:
         with self._reading() as s:
-            tables = self._schema.of(source, Nature.FACT)
-            counted = " UNION ALL ".join(
-                f'SELECT {quote(t.position_column)} AS "at", count(*) AS "n" FROM {self._names.versioned(t)}'
-                f" WHERE {quote(t.position_column)} BETWEEN ? AND ? GROUP BY 1"
-                for t in tables
-            )
-            counted = counted or 'SELECT 0 AS "at", 0 AS "n" WHERE 1 = 0'
+            where = f'FROM {self._names.entries} WHERE "source" = ? AND "position" BETWEEN ? AND ?'
+            [(low, high)] = s.run(f'SELECT min("position"), max("position") {where}', source, first, last)
+        if low is None:
+            return []
+        found: list[tuple[int, int, int]] = []
+        # In parts: no single statement reads the whole database.
+        for start in range(low, high + 1, _POSITIONS_MAX):
+            found += self._damaged_part(source, start, min(start + _POSITIONS_MAX - 1, high))
+        return found
+
+    def _damaged_part(self, source: str, first: int, last: int) -> list[tuple[int, int, int]]:
+        tables = self._schema.of(source, Nature.FACT)
+        counted = " UNION ALL ".join(
+            f'SELECT {quote(t.position_column)} AS "at", count(*) AS "n" FROM {self._names.versioned(t)}'
+            f" WHERE {quote(t.position_column)} BETWEEN ? AND ? GROUP BY 1"
+            for t in tables
+        )
+        counted = counted or 'SELECT 0 AS "at", 0 AS "n" WHERE 1 = 0'
+        with self._reading() as s:
             rows = s.run(
                 f'SELECT e."position", e."rows", coalesce(f."n", 0) FROM {self._names.entries} AS e LEFT JOIN'
                 f' (SELECT "at", sum("n") AS "n" FROM ({counted}) AS c GROUP BY "at") AS f ON f."at" = e."position"'
