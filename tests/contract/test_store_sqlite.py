@@ -27,7 +27,7 @@ from gapless.store.sqlite import SqliteOptions, SqliteStore
 from gapless.testing.fake_clock import FakeClock
 from gapless.testing.store_contract import ByHandContract, StoreContract
 from gapless.testing.store_contract.case import assert_holds, lead, nothing_written
-from gapless.testing.store_contract.sample import SCHEMA, TRANSFERS, Chain, address
+from gapless.testing.store_contract.sample import SCHEMA, SOURCE, TRANSFERS, Chain, address
 
 NOBODY = 65534
 IMPATIENT = SqliteOptions(busy_timeout_seconds=0.3)
