@@ -6,10 +6,11 @@ fencing token it ran under. Should the connection be lost at COMMIT, the pair te
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from gapless.errors import InvariantViolation, LeaseLost, WrongChain, check
 from gapless.model import Cursor, Fence, Identity, Undo
@@ -30,6 +31,8 @@ from gapless.store.ledger import SqlLedger
 from gapless.store.session import Session, Value, printable
 
 T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[str | None, ...]).decode
 
 _LAST_POSITION = 2**63 - 1
 
@@ -249,7 +252,7 @@ class SqlEntries(SqlLedger):
             *(source, ancestor),
         )
         return oldest(
-            Undo(position, table, tuple(json.loads(key)), None if old is None else tuple(json.loads(old)), old_position)
+            Undo(position, table, _decode(key), None if old is None else _decode(old), old_position)
             for position, table, key, old, old_position in rows
         )
 
@@ -337,8 +340,8 @@ def _undo_row(source: str, undo: Undo) -> tuple[str | None, ...]:
     )
 
 
-def _json(values: Any) -> str:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+def _json(values: tuple[str | None, ...]) -> str:
+    return _encode(values).decode()
 
 
 def _described(identity: Identity) -> str:
