@@ -24,16 +24,17 @@ def _without_command(context: typer.Context, config: ConfigOption = None, as_jso
 
 @group.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the flags that are set."""
+    """List the flags, and what they are set to."""
+    from gapless.engine.flags import FLAGS
+
     project = load(config)
     with project.store() as store:
         found = dict(sorted(store.flags().items()))
     if as_json:
         output.document({"flags": found})
-    elif not found:
-        output.say("No flag is set.")
     else:
-        output.table(("flag", "value"), found.items())
+        names = sorted({*FLAGS, *found})
+        output.table(("flag", "value", "does"), [(n, found.get(n, "not set"), FLAGS.get(n, "–")) for n in names])
 
 
 @group.command("set")
@@ -60,9 +61,13 @@ def unset(
 
 
 def _change(name: str, value: str | None, config: str | None, dry_run: bool, as_json: bool) -> None:
+    from gapless.engine.flags import FLAGS, check_flag
+
     project = load(config)
     with project.store() as store:
         before = store.flags().get(name)
+        if value is not None or (name not in FLAGS and before is None):
+            check_flag(name, value)
         changed = before != value
         if changed and not dry_run:
             store.set_flag(name, value)
