@@ -236,9 +236,14 @@ class PostgresStore(SqlOpening):
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[Session]:
+    def _reading(self, *, together: bool = False) -> Iterator[Session]:
         with self._borrowed() as connection:
-            yield self._sessions.PostgresSession(connection)
+            session = self._sessions.PostgresSession(connection)
+            if together:
+                with connection.transaction():
+                    yield session
+            else:
+                yield session
 
     def _now_us(self, session: Session, /) -> int:
         # Not now(): that is when the transaction began, which may have waited for a lock since.
@@ -294,13 +299,8 @@ class PostgresStore(SqlOpening):
     def cursor(self, source: str) -> Cursor | None:
         """Locks the row for a moment, so that a commit of a process that has just lost its lease is waited for."""
         try:
-            with self._borrowed() as connection:
-                connection.set_autocommit(True)
-                try:
-                    return self._read_cursor(self._sessions.PostgresSession(connection), source, POSTGRES.share_row)
-                finally:
-                    if not connection.closed:
-                        connection.set_autocommit(False)
+            with self._reading() as s:
+                return self._read_cursor(s, source, POSTGRES.share_row)
         except (ReadOnlyStore, self._driver.NotPermitted):
             return super().cursor(source)
 
@@ -316,12 +316,9 @@ class PostgresStore(SqlOpening):
 
     def query(self, sql: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         statement = check_select(sql)
-        with self._borrowed() as connection:
-            try:
-                return self._sessions.run_select(connection, statement, limit)
-            finally:
-                # Takes back what a function in the query may have set for the session.
-                _roll_back(connection)
+        with self._borrowed() as connection, connection.transaction(force_rollback=True):
+            # Rolled back: that takes back what a function in the query may have set for the session.
+            return self._sessions.run_select(connection, statement, limit)
 
     def describe(self) -> dict[str, str]:
         settings = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "data_checksums")

@@ -20,11 +20,15 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from gapless.clock import SystemClock
 from gapless.errors import ConfigError, DiskFull, ReadOnlyStore, StoreError, StoreUnavailable
 from gapless.store.ddl import quote
 
 R = TypeVar("R")
 
+_REST_SECONDS = 0.5
+_CLOCK = SystemClock()
+"""Connections age in real time, as the server's do, whatever clock the store lives by."""
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "passfile"})
 
 
@@ -65,8 +69,10 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no single wait for the server lasts longer than `reply_seconds`."""
 
     reply_seconds: float = 60.0
+    last_used: float = 0.0
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        self.last_used = _CLOCK.monotonic()
         try:
             return super().wait(gen, interval, self.reply_seconds if timeout is None else timeout)
         except psycopg.OperationalError:
@@ -82,6 +88,12 @@ def session_numbers(connection: BoundedConnection) -> tuple[int, int]:
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     connection.rollback()
     return connection.info.backend_pid, row[0] if row else 0
+
+
+def _check_rested(connection: BoundedConnection) -> None:
+    """Ask a connection that was not used for a while whether it is still one."""
+    if _CLOCK.monotonic() - connection.last_used > _REST_SECONDS:
+        ConnectionPool.check_connection(connection)
 
 
 class _ExactNumber(Loader):
@@ -133,7 +145,7 @@ class Link:
             kwargs=self._parameters,
             connection_class=BoundedConnection,
             configure=self._configure_reader,
-            check=ConnectionPool.check_connection,
+            check=_check_rested,
             min_size=0,
             max_size=self._options.connections_max,
             max_idle=self._options.idle_seconds_max,
@@ -148,6 +160,7 @@ class Link:
     def _configure_reader(self, connection: BoundedConnection) -> None:
         self._set_limits(connection, self._options.statement_timeout_seconds, self._options.lock_timeout_seconds)
         connection.adapters.register_loader("numeric", _ExactNumber)
+        connection.autocommit = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
 

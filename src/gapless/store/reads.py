@@ -63,7 +63,7 @@ class SqlReads(SqlEntries):
         return merged_ranges(r[0] for r in rows)
 
     def coverage(self, source: str) -> Coverage:
-        with self._reading() as s:
+        with self._reading(together=True) as s:
             counts = s.run(
                 f'SELECT "evidence", count(*) FROM {self._names.entries} WHERE "source" = ? GROUP BY "evidence"', source
             )
@@ -81,7 +81,7 @@ class SqlReads(SqlEntries):
             return []
         where = f'FROM {self._names.entries} WHERE "source" = ? AND "position" BETWEEN ? AND ?'
         args = (source, first, last)
-        with self._reading() as s:
+        with self._reading(together=True) as s:
             [(low, high, count)] = s.run(f'SELECT min("position"), max("position"), count(*) {where}', *args)
             if count == 0:
                 return [(first, last)]
@@ -142,7 +142,7 @@ class SqlReads(SqlEntries):
 
     def state(self, table: Table, keys: Sequence[Key]) -> dict[Key, StateRow]:
         found: dict[Key, StateRow] = {}
-        with self._reading() as s:
+        with self._reading(together=len(keys) > _KEYS_MAX) as s:
             for i in range(0, len(keys), _KEYS_MAX):
                 part = keys[i : i + _KEYS_MAX]
                 one = " AND ".join(f"{quote(k)} = ?" for k in table.key)
@@ -154,7 +154,7 @@ class SqlReads(SqlEntries):
 
     def state_rows(self, table: Table) -> Iterator[StateRow]:
         order = ", ".join(self._names.text(table.columns[i]) + self.dialect.bytewise for i in table.key_indexes)
-        with self._reading() as s:
+        with self._reading(together=True) as s:
             for rows in s.stream(f"{self._select_state(table)} ORDER BY {order}", _ROWS_AT_ONCE):
                 yield from self._state_rows(table, rows)
 

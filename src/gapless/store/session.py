@@ -72,8 +72,8 @@ class SqlStore(ABC):
         COMMIT."""
 
     @abstractmethod
-    def _reading(self) -> AbstractContextManager[Session]:
-        """A session that sees one committed state."""
+    def _reading(self, *, together: bool = False) -> AbstractContextManager[Session]:
+        """A session that sees what is committed: each statement by itself, or, `together`, all of them the same."""
 
     @abstractmethod
     def _lease_transact(self, work: Callable[[Session], T]) -> T:

@@ -189,7 +189,7 @@ class SqliteStore(SqlOpening):
                 return work(SqliteSession(connection))
 
     @contextmanager
-    def _reading(self) -> Iterator[Session]:
+    def _reading(self, *, together: bool = True) -> Iterator[Session]:  # noqa: ARG002 - always together, at no cost
         with self._explained():
             with self._idle_lock:
                 connection = self._idle.pop() if self._idle else None
