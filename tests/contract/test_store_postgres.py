@@ -277,7 +277,7 @@ def test_backends_ended_at_random_lose_and_double_nothing(postgres_server: Postg
         thread.start()
         failures = 0
         try:
-            for _ in range(25):
+            while ended < 15 or chain.last < 50:
                 expected, first = chain.cursor(), chain.last + 1
                 chain.extend(2)
                 while True:
@@ -292,7 +292,6 @@ def test_backends_ended_at_random_lose_and_double_nothing(postgres_server: Postg
         # A pooled connection that was used just now is not asked whether it still is one.
         time.sleep(0.6)
         assert_holds(store, chain)
-        assert ended > 10
         assert failures > 0
 
 
