@@ -32,6 +32,8 @@ class Derivation:
     failure: GaplessError | None = None
     skipped: frozenset[str] = frozenset()
     """User fact tables whose handlers needed state in a stateless derivation: their rows are not in the batch."""
+    skipped_handlers: frozenset[str] = frozenset()
+    """These handlers: nothing is known of what they would have done, nor of what they could not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Deriver:
         self._tables = Tables(self._bindings, self._cache)
         self._record_types: dict[str, Any] = {}
         self._skipped: set[str] = set()
+        self._skipped_handlers: set[str] = set()
 
     @property
     def has_state(self) -> bool:
@@ -91,6 +94,7 @@ class Deriver:
     ) -> Derivation:
         """The batch of a segment. Entries above `finalized` get undo records."""
         self._skipped.clear()
+        self._skipped_handlers.clear()
         decoded = self._decoder.decode(segment)
         entries = segment.entries
         self._cache.begin_batch()
@@ -127,7 +131,7 @@ class Deriver:
             head=head,
             finalized=finalized,
         )
-        return Derivation(batch, number, failure, frozenset(self._skipped))
+        return Derivation(batch, number, failure, frozenset(self._skipped), frozenset(self._skipped_handlers))
 
     def state_rows(self, table: Table) -> list[StateRow]:
         """The state rows in memory; everything, where the cache was made to keep everything."""
@@ -185,6 +189,7 @@ class Deriver:
             except StateUnavailable:
                 self._take_back(marks)
                 self._skipped.update(b.table.name for b in self._bindings if not b.is_state)
+                self._skipped_handlers.add(handler.name)
             except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
                 self._take_back(marks)
                 if not handler.independent:

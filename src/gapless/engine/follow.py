@@ -2,59 +2,51 @@
 
     wait for the lease → bind identity → { head → fetch ∥ derive ∥ commit up to the target → wait for a new head }
 
-Fetching runs ahead within bounds, deriving has a thread, committing has a thread; commits are serial and in order.
 Whatever goes wrong between two commits ends in the same place: forget what is not committed, read the cursor, start
-again from there. So no failure needs a recovery path of its own.
+again from there. So no failure needs a recovery path of its own. A stop ends whatever is waited for, at every `await`,
+except a commit, which is finished.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import structlog
 
-from gapless.clock import Clock
 from gapless.engine import plan
-from gapless.engine.derive import Derivation, Deriver
-from gapless.engine.fork import find_ancestor
-from gapless.engine.lease import LeaseKeeper
-from gapless.engine.mend import Mender
-from gapless.engine.observer import Observer
-from gapless.engine.offload import Offload
+from gapless.engine.fork import Prober
+from gapless.engine.lane import Lane
+from gapless.engine.pipeline import ForkFound, Pipeline, Stretch
 from gapless.engine.report import Reporter
-from gapless.errors import Contradiction, CursorMoved, GaplessError, LeaseLost, NotYetAvailable, StartBeyondHead
-from gapless.model import Cursor, Fence, Head, Mode, Segment
-from gapless.sources import AnySource
-from gapless.store import Batch, Store
+from gapless.errors import (
+    Contradiction,
+    CursorMoved,
+    GaplessError,
+    LeaseLost,
+    NotYetAvailable,
+    SourceUnavailable,
+    StartBeyondHead,
+)
+from gapless.model import Cursor, Fence, Head, Identity, Mode
 
 SPANS_PER_RUN = 64
 """After so many ranges the pipeline drains and looks at the head again."""
 START_ATTEMPTS_MAX = 3
-"""A source that was never reached fails the run after so many attempts more; once it was, it is retried for ever."""
+"""A source of which nothing could be committed fails the run after so many attempts more."""
+START_LOOKS_MAX = 3
+"""How often to look again for a start just above the head."""
+START_NEAR_POSITIONS = 128
+START_PAUSE_SECONDS = 1.0
+EARLY_SECONDS = 0.05
+"""A wait for a new head that ends sooner, and again, for nothing new, is followed by a pause."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger("gapless.follow")
-
-
-class ForkFound(Exception):
-    """The source's chain does not contain the committed cursor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Everything one source's follower works with."""
-
-    source: AnySource
-    deriver: Deriver
-    store: Store
-    options: plan.FollowOptions
-    clock: Clock
-    offload: Offload
-    observer: Observer
-    keeper: LeaseKeeper
-    mender: Mender
 
 
 class Follower:
@@ -66,11 +58,18 @@ class Follower:
         self._options = lane.options
         self._stopping = asyncio.Event()
         self._reporter = Reporter(self.name, lane.store, lane.clock, lane.offload, lane.observer)
+        self._pipeline = Pipeline(lane, self._committed)
         self._head_changed_at = lane.clock.monotonic()
-        self._failures = 0
-        self._led = False
-        self._must_reset = True
+        self._seen: Cursor | None = None
+        """The source's own newest entry, as it named it last."""
         self._finalized = -1
+        self._failures = 0
+        """In a row."""
+        self._strikes = 0
+        """Of these, before anything was committed, the ones that do not pass by themselves."""
+        self._fruitless = 0
+        self.led = False
+        """Whether anything was committed, or nothing was left to commit."""
 
     def stop(self) -> None:
         """Ask for a graceful end: nothing new is fetched, what is being committed is finished."""
@@ -83,113 +82,233 @@ class Follower:
             if fence is None:
                 return
             try:
-                if await self._lead(fence):
+                if await self._until_stopped(self._lead(fence)):
                     return
             except LeaseLost as error:
+                self._lane.keeper.refused(fence)
                 log.warning("not the leader any more", source=self.name, reason=str(error))
                 self._lane.observer.lease(self.name, False, 0)
             except GaplessError as error:
-                if not error.retryable or (not self._led and self._failures >= START_ATTEMPTS_MAX):
-                    await self._reporter.mode(Mode.HALTED, str(error), force=True)
+                if not error.retryable or (not self.led and self._strikes >= START_ATTEMPTS_MAX):
+                    await self._halt(error)
                     raise
                 await self._pause_after(error)
+            except Exception as error:
+                await self._halt(error)
+                raise
 
     # --- leading ----------------------------------------------------------------------------------------------------
 
     async def _wait_lease(self) -> Fence:
-        fence = self._lane.keeper.fence
+        keeper = self._lane.keeper
+        fence = keeper.fence
         if fence is None:
-            self._lane.observer.mode(self.name, Mode.STANDBY, "another process leads this source")
-            fence = await self._lane.keeper.wait_held()
+            trouble = keeper.last_error
+            reason = "another process leads this source" if trouble is None else f"the lease is not known: {trouble}"
+            self._lane.observer.mode(self.name, Mode.STANDBY, reason)
+            fence = await keeper.wait_held()
         self._lane.observer.lease(self.name, True, fence.token)
         return fence
 
     async def _lead(self, fence: Fence) -> bool:
-        """Lead until the run's end (True), or until asked to stop (False)."""
-        lane = self._lane
-        reported = await lane.offload.write(lambda: lane.store.reported(self.name))
-        self._reporter.final = reported.finalized
-        await self._reporter.mode(Mode.STARTING, None)
-        identity = await lane.source.identity()
+        """Lead until the run's end."""
+        lane, source = self._lane, self._lane.source
+        self._pipeline.forget()  # somebody else may have led, and written, since
+        await self._resume()
+        identity = await source.identity()
         plan.check_chain(self.name, identity, self._options)
-        bound = await lane.offload.write(lambda: lane.store.bind_source(self.name, identity, self._options.start))
-        start = bound.start
-        head = self._saw(await lane.source.head(), start)
+        start, head = await self._bind(identity)
         cursor = await self._read_cursor(start)
-        if cursor.position < start and head.latest.position < start:
-            raise StartBeyondHead(
-                f"The first position asked for is {start}, but the chain ends at {head.latest.position}",
-                source=self.name,
-                todo='Set `start` to a block that exists, or to "head".',
-            )
-        while not self._stopping.is_set():
-            if plan.reached(cursor, head, self._options):
+        while True:
+            if plan.reached(cursor, head, self._options) and await self._is_at_end(cursor, head):
+                self.led = True
                 await self._reporter.caught_up(head, cursor)
                 return True
+            before = cursor
             cursor, head = await self._advance(cursor, head, start, fence)
             await lane.mender.mend(head, fence)
             lane.observer.gaps(self.name, lane.mender.gaps)
-            lane.observer.source_statistics(self.name, lane.source.statistics())
-            head = self._saw(await self._next_head(cursor, head), start)
+            lane.observer.source_statistics(self.name, source.statistics())
+            if cursor == before:
+                head = self._saw(await self._wait_head(cursor, head), start)
+                self.led = True
+            elif cursor.position < plan.target(head, self._options):
+                head = self._saw(await source.head(), start)
             lane.keeper.require()
             self._failures = 0
-            self._led = True
-        return False
 
-    async def _next_head(self, cursor: Cursor, head: Head) -> Head:
-        """The next head to work towards: at once while behind, when it moves when there."""
-        source = self._lane.source
-        if cursor.position < plan.target(head, self._options):
-            return await source.head()
+    async def _resume(self) -> None:
+        """Go on from what the last leader said: what is final stays so."""
+        lane = self._lane
+        reported = await lane.offload.write(lambda: lane.store.reported(self.name))
+        cursor = await lane.offload.write(lambda: lane.store.cursor(self.name))
+        self._finalized = max(self._finalized, self._reporter.resume(reported, cursor))
+        await self._reporter.mode(Mode.STARTING, None)
+
+    async def _bind(self, identity: Identity) -> tuple[int, Head]:
+        """Bind the source. Returns where it starts, and its head. A start that does not exist is refused before it is
+        recorded, for the recorded one counts ever after."""
+        lane = self._lane
+        bound = await lane.offload.write(lambda: lane.store.source(self.name))
+        if bound is None:
+            head = await self._head_at(self._options.start)
+            start = self._options.start
+            bound = await lane.offload.write(lambda: lane.store.bind_source(self.name, identity, start))
+            return bound.start, head
+        start = bound.start
+        await lane.offload.write(lambda: lane.store.bind_source(self.name, identity, start))
+        cursor = await self._read_cursor(start)
+        head = await (self._head_at(start) if cursor.position < start else lane.source.head())
+        return start, self._saw(head, start)
+
+    async def _head_at(self, start: int) -> Head:
+        """The head, when it has come to the start. Near the head endpoints differ: they are given a moment."""
+        looks = 0
+        while True:
+            head = self._saw(await self._lane.source.head(), start)
+            if head.latest.position >= start:
+                return head
+            if looks >= START_LOOKS_MAX or start - head.latest.position > START_NEAR_POSITIONS:
+                raise StartBeyondHead(
+                    f"The first position asked for is {start}, but the chain ends at {head.latest.position}",
+                    source=self.name,
+                    todo='Set `start` to a block that exists, or to "head".',
+                )
+            looks += 1
+            await self._lane.clock.sleep(min(START_PAUSE_SECONDS, self._options.retry_seconds_max))
+
+    async def _is_at_end(self, cursor: Cursor, head: Head) -> bool:
+        """Whether a run that has nothing left to do has reached its end: its last entry may have left the chain since,
+        or before the run. A node that is behind us agrees with us as far as it goes."""
+        if cursor.id == "" or head.latest == cursor:
+            return True
+        lane, name = self._lane, self.name
         if head.latest.position < cursor.position:
-            head = await source.head()  # the cursor may have moved past a head that is old by now
+            at = head.latest.position
+            stored = await lane.offload.read(lambda: lane.store.entries(name, at, at))
+            return bool(stored) and stored[0].entry.cursor == head.latest
+        [found] = await lane.source.cursors([cursor.position])
+        if found is None:
+            raise NotYetAvailable(
+                "The endpoint asked does not have the last committed entry yet", source=name, position=cursor.position
+            )
+        return found == cursor
+
+    async def _wait_head(self, cursor: Cursor, head: Head) -> Head:
+        """The next head to work towards, as soon as it moves. Never at once for ever: a source may be quick to say
+        that its head is another, and it comes to nothing again and again."""
+        lane, clock = self._lane, self._lane.clock
         await self._at_target(head, cursor)
-        if plan.reached(cursor, head, self._options):
+        began = clock.monotonic()
+        patience_seconds = 2 * EARLY_SECONDS if lane.mender.busy else self._options.poll_timeout_seconds
+        head = await lane.source.wait_head(self._seen or head.latest, patience_seconds)
+        if clock.monotonic() - began >= EARLY_SECONDS:
+            self._fruitless = 0
             return head
-        moved = await self._until_stopped(source.wait_head(head.latest, self._options.poll_timeout_seconds))
-        return head if moved is None else moved
+        self._fruitless += 1
+        if self._fruitless > 1:
+            await clock.sleep(min(self._options.retry_seconds_max, EARLY_SECONDS * 2 ** min(self._fruitless, 10)))
+        return head
 
     async def _advance(self, cursor: Cursor, head: Head, start: int, fence: Fence) -> tuple[Cursor, Head]:
         """Commit towards the target, undoing a fork first where there is one. Returns the new cursor, and the head
         worked towards."""
         try:
-            if plan.head_contradicts(cursor, head):
-                raise ForkFound
+            if plan.head_contradicts(cursor, head) or plan.reached(cursor, head, self._options):
+                raise ForkFound  # A run that has reached its end, and goes on, is on another branch.
             goal = plan.target(head, self._options)
             if cursor.position >= goal:
                 return cursor, head
             if not plan.is_live(cursor.position, goal):
                 await self._reporter.mode(Mode.CATCHING_UP, None)
             goal = min(goal, cursor.position + SPANS_PER_RUN * self._lane.source.span())
-            return await self._pipeline(cursor, cursor, goal, head, start, fence), head
+            return await self._pipeline.run(Stretch(cursor, cursor, goal, head, start, fence)), head
         except ForkFound:
             return await self._switch(start, fence)
 
+    # --- forks ------------------------------------------------------------------------------------------------------
+
     async def _switch(self, start: int, fence: Fence) -> tuple[Cursor, Head]:
-        """Move to the branch the source follows now: find the common ancestor and replace what is above it."""
+        """Move to the branch the source follows now: find the common ancestor and replace what is above it, once the
+        endpoints agree, or have had the time to. Raises ForkTooDeep and ForkBeyondFinality only when they still say
+        so after several looks: a node that lags, syncs or lies must not halt the run."""
+        looks = 0
+        while True:
+            cursor = await self._read_cursor(start)
+            head = self._saw(await self._lane.source.head(), start)
+            fork = await self._find_fork(cursor, start)
+            if fork is None or fork.parted is None:
+                same = fork is not None and fork.ancestor == cursor
+                return cursor, self._settle(cursor, head, known=same)
+            refusal = plan.refusal(self.name, cursor, fork, self._reporter.final, self._options.reorg_positions_max)
+            goal = plan.replacement(cursor, head, self._options)
+            if refusal is None and fork.ancestor is not None and goal <= fork.ancestor.position:
+                return (
+                    cursor,
+                    head,
+                )  # The node went back without another branch yet: keep what we have until it has one.
+            opinions = await self._lane.source.opinions(fork.parted.position)
+            votes = plan.votes(*plan.count(fork.parted, opinions.values()))
+            if votes is plan.Votes.STAY:
+                return cursor, self._settle(cursor, head, known=True)
+            patient = looks >= self._options.fork_looks_max
+            if refusal is not None and votes is plan.Votes.FOLLOW and patient:
+                raise refusal
+            if refusal is None and fork.ancestor is not None and (votes is plan.Votes.FOLLOW or patient):
+                return await self._replace(cursor, fork.ancestor, fork.parted, goal, head, start, fence), head
+            if patient:
+                raise self._disputed(cursor, fork)
+            await self._look_again(looks, refusal or self._disputed(cursor, fork))
+            looks += 1
+
+    async def _find_fork(self, cursor: Cursor, start: int) -> plan.Fork | None:
         lane = self._lane
-        cursor = await self._read_cursor(start)
-        head = self._saw(await lane.source.head(), start)
-        ancestor = await find_ancestor(lane.source, lane.store, lane.offload, cursor, start, self._options)
-        if ancestor == cursor:
-            return cursor, self._settle(cursor, head)
-        goal = plan.target(head, self._options)
-        if goal <= ancestor.position:
-            return cursor, head  # The node went back without another branch yet: keep what we have until it has one.
-        plan.check_fork(self.name, cursor, ancestor, self._reporter.final, self._options.reorg_positions_max)
+        if cursor.id == "":
+            return plan.Fork(cursor)
+        depth_max = self._options.reorg_positions_max
+        return await Prober(lane.source, lane.store, lane.offload, cursor, start, depth_max).fork()
+
+    async def _look_again(self, looks: int, why: GaplessError) -> None:
+        log.warning("looking again at a fork", source=self.name, reason=str(why))
+        await self._reporter.mode(Mode.DEGRADED, f"looking again: {why.what}")
+        pause_seconds = self._options.fork_pause_seconds * 2**looks
+        await self._lane.clock.sleep(min(pause_seconds, self._options.retry_seconds_max))
+
+    def _disputed(self, cursor: Cursor, fork: plan.Fork) -> Contradiction:
+        ancestor = "none" if fork.ancestor is None else str(fork.ancestor.position)
+        return Contradiction(
+            f"Some endpoints still have the last committed entries, others replaced them (common: {ancestor})",
+            kind="disputed",
+            source=self.name,
+            position=cursor.position,
+        )
+
+    async def _replace(
+        self, cursor: Cursor, ancestor: Cursor, parted: Cursor | None, goal: int, head: Head, start: int, fence: Fence
+    ) -> Cursor:
         depth = cursor.position - ancestor.position
         log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
-        overlay = await lane.offload.read(lambda: lane.store.state_before(self.name, ancestor.position))
-        lane.deriver.reset(overlay)
-        self._must_reset = False
-        goal = min(goal, ancestor.position + SPANS_PER_RUN * lane.source.span())
-        moved = await self._pipeline(ancestor, cursor, goal, head, start, fence)
-        lane.observer.reorg(self.name, depth)
-        return moved, head
+        goal = min(goal, ancestor.position + SPANS_PER_RUN * self._lane.source.span())
+        try:
+            return await self._pipeline.run(Stretch(ancestor, cursor, goal, head, start, fence, parted))
+        except ForkFound as error:
+            raise Contradiction(
+                "The chain changed again while a fork was being followed",
+                kind="unlinked",
+                source=self.name,
+                position=ancestor.position + 1,
+            ) from error
 
-    def _settle(self, cursor: Cursor, head: Head) -> Head:
-        """It looked like a fork, but the committed cursor is on the chain. At the cursor's own height an endpoint names
-        another head than the rest: the cursor it is. Above, the blocks served do not link: ask again, elsewhere."""
+    def _settle(self, cursor: Cursor, head: Head, *, known: bool) -> Head:
+        """It looked like a fork, but the committed cursor is on the chain, or nobody can tell. At the cursor's own
+        height an endpoint names another head than the rest: the cursor it is. Above, the blocks served do not link:
+        ask again, elsewhere."""
+        if not known and head.latest.position >= cursor.position:
+            raise NotYetAvailable(
+                "The endpoint asked does not have the entries to compare with the committed ones yet",
+                source=self.name,
+                position=cursor.position,
+            )
         if head.latest.position > cursor.position:
             raise Contradiction(
                 "The blocks fetched do not link to the committed one, which is still on the chain",
@@ -202,83 +321,6 @@ class Follower:
             return replace(head, latest=cursor)
         return head
 
-    # --- the pipeline -----------------------------------------------------------------------------------------------
-
-    async def _pipeline(
-        self,
-        cursor: Cursor,
-        expected: Cursor,
-        goal: int,
-        head: Head,
-        start: int,
-        fence: Fence,
-    ) -> Cursor:
-        """Fetch ahead, derive, commit, in order, from above `cursor` to `goal`. `expected` is the stored cursor: it
-        lies above `cursor` when a fork is being replaced."""
-        lane = self._lane
-        if self._must_reset:
-            lane.deriver.reset()
-        self._must_reset = True
-        fetcher = _FetchAhead(lane, cursor.position + 1, goal, head, self._stopping)
-        committing: asyncio.Task[None] | None = None
-        stored = None if expected.id == "" else expected
-        try:
-            async for segment in fetcher:
-                if self._stopping.is_set():
-                    break
-                if not plan.links(cursor, segment.first, start):
-                    raise ForkFound
-                rewind_to = cursor if expected.position > cursor.position else None
-                derivation = await self._derive(segment, head, rewind_to)
-                if committing is not None:
-                    await committing
-                    committing = None
-                if derivation.batch is not None:
-                    committing = asyncio.create_task(self._commit(derivation, stored, head, fence))
-                    cursor = expected = derivation.batch.entries[-1].cursor
-                    stored = cursor
-                if derivation.failure is not None:
-                    raise derivation.failure
-        finally:
-            await fetcher.close()
-            if committing is not None:
-                await committing
-        self._must_reset = False
-        return cursor
-
-    async def _derive(self, segment: Segment[Any], head: Head, rewind_to: Cursor | None) -> Derivation:
-        lane = self._lane
-        started = lane.clock.monotonic()
-        derivation = await lane.offload.derive(
-            lambda: lane.deriver.derive(
-                segment, finalized=head.finalized, head=head.latest.position, rewind_to=rewind_to
-            )
-        )
-        lane.observer.derived(self.name, lane.clock.monotonic() - started)
-        return derivation
-
-    async def _commit(self, derivation: Derivation, expected: Cursor | None, head: Head, fence: Fence) -> None:
-        lane = self._lane
-        batch = derivation.batch
-        if batch is None:
-            return
-        lane.keeper.require()
-        started = lane.clock.monotonic()
-        await lane.offload.write(lambda: lane.store.commit(batch, expected, fence))
-        lane.deriver.committed(derivation.number)
-        self._reporter.agreed(head)
-        self._committed(batch, lane.clock.monotonic() - started)
-
-    def _committed(self, batch: Batch, seconds: float) -> None:
-        observer = self._lane.observer
-        observer.committed(self.name, len(batch.entries), sum(batch.counts), seconds)
-        observer.position(self.name, batch.entries[-1].position, batch.entries[-1].time_us)
-        if batch.quarantined:
-            observer.quarantined(self.name, len(batch.quarantined))
-            log.warning(
-                "quarantined", source=self.name, items=len(batch.quarantined), first=batch.quarantined[0].reason
-            )
-
     # --- looking around ---------------------------------------------------------------------------------------------
 
     async def _read_cursor(self, start: int) -> Cursor:
@@ -288,6 +330,7 @@ class Follower:
 
     def _saw(self, head: Head, start: int) -> Head:
         """Note a new head. What was final once stays final, whatever a lagging endpoint says later."""
+        self._seen = head.latest
         self._finalized = max(self._finalized, head.finalized)
         head = replace(head, finalized=self._finalized)
         observer = self._lane.observer
@@ -296,6 +339,12 @@ class Follower:
         if self._reporter.saw_head(head):
             self._head_changed_at = self._lane.clock.monotonic()
         return head
+
+    def _committed(self, head: Head) -> None:
+        """The pipeline got on: whatever failed before has passed."""
+        self._reporter.agreed(head)
+        self.led = True
+        self._failures = self._fruitless = 0
 
     async def _at_target(self, head: Head, cursor: Cursor) -> None:
         quiet_seconds = self._lane.clock.monotonic() - self._head_changed_at
@@ -308,83 +357,47 @@ class Follower:
         else:
             await self._reporter.caught_up(head, cursor)
 
+    # --- failing and stopping ---------------------------------------------------------------------------------------
+
+    async def _halt(self, error: Exception) -> None:
+        """Say why it ends here. That it cannot be said must not hide why."""
+        reason = str(error) if isinstance(error, GaplessError) else f"{type(error).__name__}: {error}"
+        with suppress(GaplessError):
+            await self._reporter.mode(Mode.HALTED, reason, force=True)
+
     async def _pause_after(self, error: GaplessError) -> None:
         """A failure that may pass: say so, wait a little longer each time, and try again from the stored cursor."""
-        self._failures += 1
         lane = self._lane
+        passing = isinstance(error, NotYetAvailable | CursorMoved)
+        self._failures += 1
+        self._strikes += not passing
         lane.observer.failed(self.name, "follow", type(error).__name__)
         longest = min(self._options.retry_seconds_max, 0.1 * 2 ** min(self._failures, 16))
         pause_seconds = longest * (0.5 + lane.clock.random().random() / 2)
-        quiet = isinstance(error, Contradiction | NotYetAvailable | CursorMoved) and self._failures <= 2
+        quiet = (passing or isinstance(error, Contradiction)) and self._failures <= 2
         if not quiet:
             log.warning("will try again", source=self.name, pause_s=round(pause_seconds, 2), reason=str(error))
             with suppress(GaplessError):
                 await self._reporter.mode(Mode.DEGRADED, str(error))
         await self._until_stopped(lane.clock.sleep(pause_seconds))
 
-    async def _until_stopped(self, work: Any) -> Any:
-        """The result of `work`, or None when stopped first (the work is then cancelled)."""
-        task = asyncio.ensure_future(work)
-        stopped = asyncio.create_task(self._stopping.wait())
+    async def _until_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result of `work`, or None when stopped first: the work is then cancelled, and its end waited for. What it
+        raises meanwhile is raised."""
+        task = asyncio.create_task(work, name=f"work {self.name}")
+        stopped = asyncio.create_task(self._stopping.wait(), name=f"stop {self.name}")
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
+            task.cancel()  # no effect on what is done
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
         finally:
             stopped.cancel()
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-
-
-class _FetchAhead:
-    """Segments in order, fetched ahead: at most so many requests and so many received bytes in flight."""
-
-    def __init__(self, lane: Lane, first: int, last: int, head: Head, stopping: asyncio.Event) -> None:
-        self._lane = lane
-        self._next = first
-        self._last = last
-        self._head = head
-        self._stopping = stopping
-        self._tasks: list[asyncio.Task[Segment[Any]]] = []
-
-    def __aiter__(self) -> _FetchAhead:
-        return self
-
-    async def __anext__(self) -> Segment[Any]:
-        self._fill()
-        if not self._tasks:
-            raise StopAsyncIteration
-        segment = await self._tasks[0]
-        del self._tasks[0]
-        self._fill()
-        return segment
-
-    def _fill(self) -> None:
-        options = self._lane.options
-        ready_bytes = sum(t.result().size_bytes for t in self._tasks if t.done() and t.exception() is None)
-        while (
-            self._next <= self._last
-            and not self._stopping.is_set()
-            and len(self._tasks) < options.inflight_segments_max
-            and (ready_bytes < options.inflight_bytes_max or not self._tasks)
-        ):
-            upto = min(self._next + self._lane.source.span() - 1, self._last)
-            self._tasks.append(asyncio.create_task(self._fetch(self._next, upto)))
-            self._next = upto + 1
-        self._lane.observer.queue(self._lane.source.name, "segments", len(self._tasks), options.inflight_segments_max)
-
-    async def _fetch(self, first: int, last: int) -> Segment[Any]:
-        clock = self._lane.clock
-        started = clock.monotonic()
-        segment = await self._lane.source.fetch(first, last, head=self._head)
-        self._lane.observer.fetched(
-            self._lane.source.name, len(segment.entries), segment.size_bytes, clock.monotonic() - started
-        )
-        return segment
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        if task.cancelled():
+            if not self._stopping.is_set():
+                raise SourceUnavailable("The work was cancelled from within", source=self.name)
+            return None
+        return task.result()

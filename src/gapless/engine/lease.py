@@ -13,17 +13,20 @@ each paid for by somebody (research: elector of river, agno, tomcounsell/ai):
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from gapless.clock import Clock
-from gapless.errors import GaplessError, InvariantViolation, LeaseLost, StoreError
+from gapless.errors import InvariantViolation, LeaseLost
 from gapless.model import Fence
 from gapless.store import LeaseStore
 
@@ -37,8 +40,21 @@ log = structlog.get_logger("gapless.lease")
 
 
 def holder_name() -> str:
-    """Who holds a lease: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Who holds a lease: host and process. The host's name is followed by a mark of where process numbers mean what
+    they mean here: two machines, or two containers on one machine, may share a name, and then `host:57` is two."""
+    mark = _process_space()
+    return f"{socket.gethostname()}{'-' + mark if mark else ''}:{os.getpid()}"
+
+
+@cache
+def _process_space() -> str:
+    """The running kernel and this process's number space on it, in short; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - the link's text is the answer
+    except OSError:
+        return ""
+    return hashlib.sha256(space.encode()).hexdigest()[:6]
 
 
 def take(store: LeaseStore, name: str, holder: str, ttl_seconds: float) -> Fence | None:
@@ -48,19 +64,20 @@ def take(store: LeaseStore, name: str, holder: str, ttl_seconds: float) -> Fence
     if fence is not None:
         return fence
     for lease in store.leases():
-        if lease.name == name and lease.holder != holder and _is_gone(lease.holder):
+        if lease.name == name and _is_gone(lease.holder, holder):
             store.release(Fence(name, lease.holder, lease.token))
             return store.acquire(name, holder, ttl_seconds)
     return None
 
 
-def _is_gone(holder: str) -> bool:
+def _is_gone(holder: str, asker: str) -> bool:
+    """Whether the holder is a process of the asker's host that has ended."""
     host, _, process = holder.rpartition(":")
-    if host != socket.gethostname() or not process.isdecimal():
+    if holder == asker or host != asker.rpartition(":")[0] or not process.isdecimal():
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except OSError:
         return False
@@ -87,7 +104,8 @@ class LeaseKeeper:
         self._ticker: asyncio.Task[None] | None = None
         self._leader = ""
         """Who is waited for, as last said."""
-        self.last_error: GaplessError | None = None
+        self.last_error: Exception | None = None
+        """Why the store could not be asked last time; None when it could."""
 
     def __repr__(self) -> str:
         return f"<LeaseKeeper {self.name} holder={self.holder} fence={self.fence and self.fence.token}>"
@@ -104,6 +122,15 @@ class LeaseKeeper:
         if fence is None:
             raise LeaseLost(f"The lease {self.name!r} is not held any more", todo="Waiting to take it again.")
         return fence
+
+    def refused(self, fence: Fence) -> None:
+        """The store refused a fence. While it is trusted here, somebody has led since the last renewal: it is not
+        trusted any more, and the thread looks for a new one in its own time. So a refused leader does not try again
+        at once, and again. Where trust had run out by itself, the lease may still be ours."""
+        with self._lock:
+            if self._fence == fence and self._clock.monotonic() < self._trusted_until:
+                self._fence = None
+                self._trusted_until = 0.0
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -135,13 +162,14 @@ class LeaseKeeper:
                 async with asyncio.timeout(self._ttl_seconds):
                     await changed.wait()
 
-    async def stop(self) -> None:
-        """Stop renewing and give the lease up, so that a standby need not wait for it to expire."""
+    async def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Stop renewing and give the lease up, so that a standby need not wait for it to expire. Where the store does
+        not answer in time the lease runs out by itself."""
         self._stop.set()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, self._ttl_seconds)
+            await asyncio.to_thread(self._thread.join, timeout_seconds)
 
     # --- the loop's side --------------------------------------------------------------------------------------------
 
@@ -192,10 +220,11 @@ class LeaseKeeper:
             log.info("standby", lease=self.name, leader=self._leader)
 
     def _guarded(self, call: Callable[[], R]) -> R | None:
-        """The call's answer; None when the store did not answer, which changes nothing: trust runs out by itself."""
+        """The call's answer; None when the store did not answer, which changes nothing: trust runs out by itself.
+        Whatever it raised, the thread goes on: without it nobody would renew, nor ever take the lease again."""
         try:
             answer = call()
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - see above
             self.last_error = error
             log.warning("lease not reached", lease=self.name, reason=str(error))
             return None
@@ -204,7 +233,8 @@ class LeaseKeeper:
 
     def _set(self, fence: Fence | None, trusted_until: float) -> None:
         with self._lock:
-            changed = fence != self._fence
+            regained = fence is not None and self._clock.monotonic() >= self._trusted_until
+            changed = fence != self._fence or regained
             self._fence = fence
             self._trusted_until = trusted_until
         if changed and self._loop is not None and self._changed is not None:

@@ -14,7 +14,7 @@ from gapless.engine.derive import Deriver
 from gapless.engine.observer import Observer
 from gapless.engine.offload import Threads
 from gapless.engine.repair import Damage, Repaired, Repairer, find_damage, record_damage
-from gapless.engine.runner import Job, Runner, led, stateless_deriver
+from gapless.engine.runner import STOP_SECONDS_MAX, Job, Runner, led, stateless_deriver
 from gapless.engine.verify import Mismatch, Verification, Verifier, fold_state, no_rows
 from gapless.errors import NotReady, UsageError
 from gapless.model import Cursor
@@ -99,7 +99,7 @@ class Operator:
                     changed += repaired.changed
                     progress(entries, total)
         finally:
-            offload.close()
+            await offload.close(STOP_SECONDS_MAX)
         return Repaired(entries, changed)
 
     async def replay(self, first: int, last: int, observer: Observer) -> Repaired:
@@ -135,8 +135,13 @@ class Operator:
             if not rows:
                 raise NotReady(f"Block {to} is missing", source=self.name, todo="Run `gapless repair` first.")
             ancestor = rows[0].entry.cursor
-        async with led(self._store, self._schema, self.name, self._ttl_seconds, self._clock) as fence:
-            return self._store.rewind(self.name, ancestor, committed.cursor, fence)
+        offload = Threads()
+        try:
+            async with led(self._store, self._schema, self.name, self._ttl_seconds, self._clock) as fence:
+                # In a thread: it may take long, and a loop that stands still gives the lease away.
+                return await offload.write(lambda: self._store.rewind(self.name, ancestor, committed.cursor, fence))
+        finally:
+            await offload.close(STOP_SECONDS_MAX)
 
     async def verify(self, first: int, last: int) -> Verification:
         """Derive `first..last` again and compare with what is stored; over everything committed, state tables too."""

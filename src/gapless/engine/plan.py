@@ -5,12 +5,12 @@ Everything here is synchronous and pure, so that tests can enumerate it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gapless.errors import ForkBeyondFinality, ForkTooDeep, WrongChain
-from gapless.model import Cursor, Entry, Head, Identity
+from gapless.model import Cursor, Entry, Head, Identity, StoredEntry
 
 LIVE_WITHIN_POSITIONS = 8
 """So close to its target a source counts as live, not as catching up."""
@@ -44,7 +44,21 @@ class FollowOptions:
     """Received bytes waiting to be decoded before fetching pauses."""
     retry_seconds_max: float = 30.0
     """Longest pause between attempts while a source or store is unavailable."""
+    fork_looks_max: int = 4
+    """How often a fork that is disputed, or that must halt the run, is looked at again first."""
+    fork_pause_seconds: float = 0.5
+    """Before the first of these looks; doubles with each."""
     state_cache_rows_max: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """How the committed branch and the source's chain differ."""
+
+    ancestor: Cursor | None
+    """The highest common entry; None where there is none within what may be undone."""
+    parted: Cursor | None = None
+    """A committed entry that the source's chain does not have: the lowest known one above the ancestor."""
 
 
 def before_first(start: int) -> Cursor:
@@ -64,11 +78,17 @@ def target(head: Head, options: FollowOptions) -> int:
     return limit
 
 
+def replacement(cursor: Cursor, head: Head, options: FollowOptions) -> int:
+    """How far a forked branch is replaced: to the target, and where that is lower (`--until` a position passed
+    before), to where the tables were."""
+    return max(target(head, options), min(cursor.position, head.latest.position - options.confirmations))
+
+
 def reached(cursor: Cursor, head: Head, options: FollowOptions) -> bool:
-    """True when a run with an end has nothing left to do at this head."""
+    """True when a run with an end has nothing left to do at this head, provided that the cursor is on its chain."""
     if options.until is Until.FOREVER and options.end is None:
         return False
-    if head_contradicts(cursor, head):
+    if head.latest.position == cursor.position and head_contradicts(cursor, head):
         return False
     if options.end is not None and cursor.position >= options.end:
         return True
@@ -108,10 +128,46 @@ def probe_depths(depth_max: int) -> list[int]:
     return depths
 
 
-def highest_common(stored: Mapping[int, str], seen: Sequence[Cursor | None]) -> Cursor | None:
-    """The highest position where the stored id is still on the source's chain."""
-    common = [c for c in seen if c is not None and stored.get(c.position) == c.id]
-    return max(common, default=None)
+def committed_ids(cursor: Cursor, stored: Sequence[StoredEntry]) -> dict[int, str]:
+    """Ids of the committed branch, by position: of the stored entries, and of their parents, so that a row somebody
+    removed hides nothing."""
+    ids = {s.entry.position - 1: s.entry.parent_id for s in stored if s.entry.parent_id}
+    return {**ids, **{s.entry.position: s.entry.id for s in stored}, cursor.position: cursor.id}
+
+
+def compare(ours: Mapping[int, str], seen: Sequence[Cursor | None]) -> tuple[Cursor | None, list[Cursor]]:
+    """The highest position with the same id on both sides, and our entries above it that the other side has
+    differently, lowest first. Positions unknown to either side say nothing."""
+    both = [c for c in seen if c is not None and c.position in ours]
+    common = max((c for c in both if ours[c.position] == c.id), default=None)
+    above = sorted(c.position for c in both if ours[c.position] != c.id and (common is None or c > common))
+    return common, [Cursor(p, ours[p]) for p in above]
+
+
+class Votes(StrEnum):
+    """What the endpoints' opinions on a fork come to."""
+
+    FOLLOW = "follow"
+    """Most have another entry, or all that know."""
+    DISPUTED = "disputed"
+    """As many still have ours."""
+    STAY = "stay"
+    """Most still have ours."""
+    SILENT = "silent"
+    """Nobody knows."""
+
+
+def count(parted: Cursor, opinions: Iterable[Cursor | None]) -> tuple[int, int]:
+    """How many endpoints still have our entry, and how many another one in its place."""
+    known = [c for c in opinions if c is not None]
+    ours = sum(c == parted for c in known)
+    return ours, len(known) - ours
+
+
+def votes(ours: int, theirs: int) -> Votes:
+    if ours == theirs:
+        return Votes.DISPUTED if ours else Votes.SILENT
+    return Votes.STAY if ours > theirs else Votes.FOLLOW
 
 
 def check_chain(source: str, identity: Identity, options: FollowOptions) -> None:
@@ -124,11 +180,22 @@ def check_chain(source: str, identity: Identity, options: FollowOptions) -> None
         )
 
 
-def check_fork(source: str, cursor: Cursor, ancestor: Cursor, finalized: int | None, depth_max: int) -> None:
-    """Refuse a fork that must not be undone automatically."""
+def refusal(
+    source: str, cursor: Cursor, fork: Fork, finalized: int | None, depth_max: int
+) -> ForkBeyondFinality | ForkTooDeep | None:
+    """Why a fork must not be undone automatically; None where it may be."""
+    ancestor = fork.ancestor
+    if ancestor is None:
+        return ForkTooDeep(
+            f"None of the last {depth_max + 1} committed entries is on the chain the source follows now; "
+            f"at most {depth_max} are undone automatically",
+            source=source,
+            position=cursor.position,
+            todo="Nothing was undone. Check that the endpoints serve the right chain; then rewind by hand.",
+        )
     depth = cursor.position - ancestor.position
     if finalized is not None and ancestor.position < finalized:
-        raise ForkBeyondFinality(
+        return ForkBeyondFinality(
             f"The chain replaced {depth} entries, down to {ancestor.position}, though {finalized} was final",
             source=source,
             position=ancestor.position,
@@ -136,13 +203,14 @@ def check_fork(source: str, cursor: Cursor, ancestor: Cursor, finalized: int | N
             f"`gapless rewind --to {ancestor.position} --source {source}`.",
         )
     if depth > depth_max:
-        raise ForkTooDeep(
+        return ForkTooDeep(
             f"The chain replaced {depth} entries; at most {depth_max} are undone automatically",
             source=source,
             position=ancestor.position,
             todo="Nothing was undone. Check the endpoints; then raise `reorg_max`, or run "
             f"`gapless rewind --to {ancestor.position} --source {source}`.",
         )
+    return None
 
 
 def is_live(position: int, goal: int) -> bool:

@@ -8,19 +8,21 @@ repair is refused with the way out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gapless.clock import Clock
 from gapless.engine.derive import Derivation, Deriver
 from gapless.engine.offload import Offload
 from gapless.errors import GaplessError, Refused
-from gapless.model import Fence, Gap, Head, Segment
+from gapless.model import Cursor, Fence, Gap, Head, Quarantined, Segment
 from gapless.sources import AnySource
 from gapless.store import Batch, Store
 
 DISTRUSTED = "served by an endpoint caught lying: "
 """Start of the reason of gaps that must be fetched again elsewhere; the endpoint's label follows."""
+_READS_MAX = 3
+"""How often to look again when the chain forks while damage is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +43,69 @@ class Repaired:
     """Entries whose digest is not the recorded one, or that were missing."""
 
 
-def merge(damages: Sequence[Damage]) -> list[Damage]:
-    """Neighbouring ranges with the same reason as one."""
-    merged: list[Damage] = []
-    for damage in sorted(damages, key=lambda d: d.first):
-        if merged and merged[-1].last + 1 == damage.first and merged[-1].reason == damage.reason:
-            merged[-1] = Damage(merged[-1].first, damage.last, damage.reason)
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """Entries in a row whose rows were removed or added behind our back."""
+
+    first: int
+    last: int
+    recorded: int
+    found: int
+
+    def damage(self) -> Damage:
+        return Damage(self.first, self.last, f"{self.found} of {self.recorded} rows")
+
+
+def _in_a_row(damaged: Sequence[tuple[int, int, int]]) -> list[Damage]:
+    """(position, rows recorded, rows found) as ranges."""
+    ranges: list[_Lost] = []
+    for position, recorded, found in damaged:
+        if ranges and ranges[-1].last + 1 == position:
+            lost = ranges[-1]
+            ranges[-1] = _Lost(lost.first, position, lost.recorded + recorded, lost.found + found)
         else:
-            merged.append(damage)
-    return merged
+            ranges.append(_Lost(position, position, recorded, found))
+    return [lost.damage() for lost in ranges]
+
+
+def uncovered(first: int, last: int, by: Sequence[Damage]) -> bool:
+    """Whether part of first..last lies in none of the ranges, which are in order and do not overlap."""
+    for damage in by:
+        if damage.first <= first <= damage.last:
+            first = damage.last + 1
+    return first <= last
 
 
 def find_damage(store: Store, source: str) -> list[Damage]:
     """Compare what the books say with what is there: holes, rows removed or added by hand, recorded gaps."""
+    for _ in range(_READS_MAX):
+        cursor = store.cursor(source)
+        found = _find_damage(store, source, cursor)
+        # A source may be followed meanwhile. New entries are no matter; a fork that took some away is looked at again.
+        if not found or _still_there(store, source, cursor):
+            return found
+    return found
+
+
+def _still_there(store: Store, source: str, cursor: Cursor | None) -> bool:
+    now = store.cursor(source)
+    if cursor is None or now is None or now.position < cursor.position:
+        return now == cursor
+    if now.position == cursor.position:
+        return now.id == cursor.id
+    stored = store.entries(source, cursor.position, cursor.position)
+    return not stored or stored[0].entry.id == cursor.id
+
+
+def _find_damage(store: Store, source: str, cursor: Cursor | None) -> list[Damage]:
     bound = store.source(source)
-    cursor = store.cursor(source)
     if bound is None or cursor is None:
         return []
     holes = [Damage(a, b, "no entry") for a, b in store.missing(source, bound.start, cursor.position)]
-    rows = [
-        Damage(position, position, f"{found} of {recorded} rows")
-        for position, recorded, found in store.damaged(source, bound.start, cursor.position)
-    ]
-    covered = {p for d in [*holes, *rows] for p in range(d.first, d.last + 1)}
-    recorded_gaps = [
-        Damage(g.first, g.last, g.reason) for g in store.gaps(source) if not covered >= set(range(g.first, g.last + 1))
-    ]
-    return merge([*holes, *rows]) + recorded_gaps
+    rows = _in_a_row(store.damaged(source, bound.start, cursor.position))
+    found = sorted([*holes, *rows], key=lambda d: d.first)
+    recorded = [Damage(g.first, g.last, g.reason) for g in store.gaps(source) if uncovered(g.first, g.last, found)]
+    return found + recorded
 
 
 def record_damage(store: Store, source: str, damages: Sequence[Damage], now_us: int) -> None:
@@ -116,6 +154,9 @@ class Repairer:
         if batch is None:
             raise Refused("Nothing could be derived", source=segment.source, position=segment.first.position)
         first, last = segment.first.position, segment.last.position
+        if derivation.skipped_handlers:
+            kept = await self._offload.read(lambda: self._waiting(first, last, derivation.skipped_handlers))
+            batch = replace(batch, quarantined=(*batch.quarantined, *kept))
         stored = await self._offload.read(lambda: self._store.entries(segment.source, first, last))
         digests = {s.entry.position: s.digest for s in stored}
         differing = [
@@ -130,6 +171,11 @@ class Repairer:
                 todo=f"Run `gapless replay --range {differing[0]}..` to undo down to there and derive again.",
             )
         return batch, len(differing)
+
+    def _waiting(self, first: int, last: int, handlers: frozenset[str]) -> list[Quarantined]:
+        """What waits in quarantine for handlers that did not run here: it is still not handled."""
+        rows = self._store.quarantine(self._source.name)
+        return [r.item for r in rows if first <= r.item.position <= last and r.item.consumer in handlers]
 
     async def mend(self, damage: Damage, *, head: Head, fence: Fence) -> Repaired:
         """Repair one damaged range; a failed attempt is counted in the ledger and raised."""
@@ -146,8 +192,8 @@ class Repairer:
         return repaired
 
     def _count_attempt(self, damage: Damage) -> None:
+        """In the gap the range is, or is part of; what was mended of it before the failure is cut out already."""
         name = self._source.name
         for gap in self._store.gaps(name):
-            if (gap.first, gap.last) == (damage.first, damage.last):
-                attempts = gap.attempts + 1
-                self._store.record_gap(Gap(name, gap.first, gap.last, gap.reason, gap.since_us, attempts))
+            if gap.first <= damage.last and gap.last >= damage.first and gap.reason == damage.reason:
+                self._store.record_gap(replace(gap, attempts=gap.attempts + 1))

@@ -37,13 +37,23 @@ class Reporter:
         self._head = head
         return changed
 
+    def resume(self, reported: SourceReport, cursor: Cursor | None) -> int:
+        """Go on from what was reported last. Returns the highest committed position that is final, -1 for none: what
+        an operator has undone since is not final any more."""
+        self.final = None
+        if reported.finalized is not None and cursor is not None:
+            self.final = min(reported.finalized, cursor.position)
+        return -1 if self.final is None else self.final
+
     def agreed(self, head: Head) -> None:
-        """The committed chain is the one this head is on, so what the head says is final is final for us."""
+        """What was just committed is on the chain this head is on, so what the head says is final is final for us."""
         self.final = head.finalized if self.final is None else max(self.final, head.finalized)
 
     async def caught_up(self, head: Head, cursor: Cursor) -> None:
+        """Nothing is left to commit. With confirmations the head is ahead of us, perhaps on another branch."""
         self.saw_head(head)
-        self.agreed(head)
+        if head.latest == cursor:
+            self.agreed(head)
         await self.mode(Mode.LIVE, None)
         self._observer.position(self._source, cursor.position, head.time_us)
 

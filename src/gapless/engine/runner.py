@@ -12,14 +12,15 @@ import structlog
 from gapless.clock import Clock
 from gapless.engine import plan
 from gapless.engine.derive import Deriver
-from gapless.engine.follow import Follower, Lane
+from gapless.engine.follow import Follower
 from gapless.engine.handlers import Handler, TableBinding
+from gapless.engine.lane import Lane
 from gapless.engine.lease import LeaseKeeper, holder_name
 from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
 from gapless.engine.offload import Offload, Threads
 from gapless.engine.repair import Repairer
-from gapless.errors import LeaseHeld
+from gapless.errors import ForkBeyondFinality, ForkTooDeep, HandlerFailed, LeaseHeld
 from gapless.model import Fence, Mode
 from gapless.schema import Schema
 from gapless.sources import AnyDecoder, AnySource
@@ -27,6 +28,14 @@ from gapless.store import Store
 
 STOP_SECONDS_MAX = 10.0
 """A graceful stop takes no longer than this."""
+
+_GRACE_SHARE = 0.6
+"""Share of that for what is being committed; the rest is for giving up leases and connections."""
+_CANCEL_SECONDS = 1.0
+_CLOSE_SECONDS_MIN = 0.5
+_LET_GO_SECONDS = 5.0
+_OF_ONE_SOURCE = (ForkTooDeep, ForkBeyondFinality, HandlerFailed)
+"""What says nothing about the other sources, nor about how this run was started."""
 
 log = structlog.get_logger("gapless.run")
 
@@ -69,62 +78,93 @@ class Runner:
         self._observer = observer
         self._lease_ttl_seconds = lease_ttl_seconds
         self._followers: list[Follower] = []
-        self._stopped = False
+        self._failures: list[BaseException] = []
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """Ask every follower to end after what it is committing; also before the run has begun."""
-        self._stopped = True
+        self._stopping.set()
         for follower in self._followers:
             follower.stop()
 
     async def run(self) -> None:
         """Follow every source until stopped or until each has reached its run's end.
 
-        Raises the first error an operator must see to, after the other sources have stopped gracefully."""
-        offload = Threads()
+        Raises the first error an operator must see to: at once where a source could not even begin, so that a person
+        who just started it sees why; else when the others have ended, which it does not keep from going on."""
+        offload = Threads(derivers_max=max(1, len(self._jobs)))
         keepers = [self._keeper(job) for job in self._jobs]
         self._followers = [
             Follower(self._lane(job, keeper, offload)) for job, keeper in zip(self._jobs, keepers, strict=True)
         ]
-        if self._stopped:
+        if self._stopping.is_set():
             self.stop()
         for keeper in keepers:
             keeper.start()
         tasks = [asyncio.create_task(f.run(), name=f"follow {f.name}") for f in self._followers]
         try:
-            await self._join(tasks)
+            await self._join(tasks, keepers)
         finally:
             await self._close(tasks, keepers, offload)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+        if self._failures:
+            raise self._failures[0]
 
-    async def _join(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _join(self, tasks: Sequence[asyncio.Task[None]], keepers: Sequence[LeaseKeeper]) -> None:
+        """Until all have ended, or are to end. A source that has ended gives its lease up at once, so that an operator
+        can work on it while the others go on."""
+        stopping = asyncio.create_task(self._stopping.wait(), name="stop run")
         pending = set(tasks)
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if any(t.exception() is not None for t in done if not t.cancelled()):
-                self.stop()
-                await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
-                return
+        try:
+            while pending and not self._stopping.is_set():
+                done, _ = await asyncio.wait({*pending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                ended = [place for place, task in enumerate(tasks) if task in done & pending]
+                pending -= done
+                for place in ended:
+                    task = tasks[place]
+                    error = None if task.cancelled() else task.exception()
+                    if error is not None:
+                        self._failed(self._followers[place], error, others=len(pending))
+                    if pending and not self._stopping.is_set():
+                        await keepers[place].stop(_LET_GO_SECONDS)
+        finally:
+            stopping.cancel()
+
+    def _failed(self, follower: Follower, error: BaseException, *, others: int) -> None:
+        self._failures.append(error)
+        if not (follower.led or isinstance(error, _OF_ONE_SOURCE)):
+            self.stop()
+        elif others:
+            log.error("halted, the other sources go on", source=follower.name, reason=str(error))
 
     async def _close(
         self, tasks: Sequence[asyncio.Task[None]], keepers: Sequence[LeaseKeeper], offload: Offload
     ) -> None:
+        """End everything within `STOP_SECONDS_MAX`, whatever hangs."""
+        deadline = self._clock.monotonic() + STOP_SECONDS_MAX
         self.stop()
-        _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
-        for task in late:
+        running = {task for task in tasks if not task.done()}
+        if running:
+            _, running = await asyncio.wait(running, timeout=STOP_SECONDS_MAX * _GRACE_SHARE)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if running:
+            log.warning("stopped without waiting for what hangs", sources=len(running))
+            await asyncio.wait(running, timeout=_CANCEL_SECONDS)
         for job, task in zip(self._jobs, tasks, strict=True):
-            failed = task.done() and not task.cancelled() and task.exception() is not None
-            if not failed:
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if error is None:
                 self._observer.mode(job.source.name, Mode.STOPPED, None)
-        for keeper in keepers:
-            await keeper.stop()
-        for job in self._jobs:
-            await job.source.close()
-        offload.close()
+            elif error not in self._failures:
+                self._failures.append(error)
+        left = max(_CLOSE_SECONDS_MIN, (deadline - self._clock.monotonic()) / 2)
+        works = [keeper.stop(left) for keeper in keepers]
+        works += [_closed(job.source, left) for job in self._jobs]
+        for ended in await asyncio.gather(*works, return_exceptions=True):
+            if ended is not None:
+                log.warning("not closed in order", reason=f"{type(ended).__name__}: {ended}")
+        left = max(_CLOSE_SECONDS_MIN, deadline - self._clock.monotonic())
+        if not await offload.close(left):
+            log.warning("left a call to the database or to a handler behind that does not return")
 
     def _keeper(self, job: Job) -> LeaseKeeper:
         name = lease_name(self._schema, job.source.name)
@@ -151,6 +191,11 @@ class Runner:
             keeper=keeper,
             mender=Mender(job.source, repairer, self._store, offload, self._clock),
         )
+
+
+async def _closed(source: AnySource, timeout_seconds: float) -> None:
+    async with asyncio.timeout(timeout_seconds):
+        await source.close()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gapless.engine import plan
 from gapless.errors import ForkBeyondFinality, ForkTooDeep
-from gapless.model import Cursor, Entry, Evidence, Head
+from gapless.model import Cursor, Entry, Evidence, Head, StoredEntry
 
 
 def head(position: int, finalized: int = -1) -> Head:
@@ -54,7 +54,8 @@ def test_a_head_on_another_branch_is_not_reached() -> None:
     """The right height with the wrong id is a fork to be followed, not the end of the run."""
     options = plan.FollowOptions(start=0, until=plan.Until.HEAD)
     assert not plan.reached(Cursor(100, "other"), head(100), options)
-    assert not plan.reached(Cursor(101, "id101"), head(100), options)
+    assert not plan.reached(Cursor(100, "other"), head(100), plan.FollowOptions(start=0, end=90))
+    assert not plan.reached(Cursor(100, "other"), head(100), plan.FollowOptions(start=0, until=90))
 
 
 def test_links_compares_ids_not_numbers() -> None:
@@ -80,29 +81,80 @@ def test_probes_end_at_the_cap(cap: int) -> None:
     assert len(depths) <= 2 + cap.bit_length()
 
 
-def test_highest_common_ignores_other_branches_and_unknown_positions() -> None:
-    """Only a position with the same id on both sides is common."""
-    stored = {1: "a", 2: "b", 3: "c"}
-    seen = [Cursor(1, "a"), Cursor(2, "b"), Cursor(3, "x"), None]
-    assert plan.highest_common(stored, seen) == Cursor(2, "b")
-    assert plan.highest_common(stored, [Cursor(3, "x")]) is None
+def test_comparing_ignores_unknown_positions() -> None:
+    """Only a position with the same id on both sides is common; one that a side does not know says nothing."""
+    ours = {1: "a", 2: "b", 3: "c", 4: "d"}
+    seen = [Cursor(1, "a"), Cursor(2, "b"), None, Cursor(4, "x"), Cursor(5, "y")]
+    assert plan.compare(ours, seen) == (Cursor(2, "b"), [Cursor(4, "d")])
+    assert plan.compare(ours, [Cursor(3, "x")]) == (None, [Cursor(3, "c")])
+    assert plan.compare(ours, [None, Cursor(9, "c")]) == (None, [])
+
+
+def test_a_removed_row_hides_no_id() -> None:
+    """The entry above knows its parent, and the cursor knows itself."""
+    stored = [StoredEntry(entry(p, f"id{p - 1}"), 0, "") for p in (4, 6)]
+    assert plan.committed_ids(Cursor(7, "id7"), stored) == {p: f"id{p}" for p in (3, 4, 5, 6, 7)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (["theirs"], plan.Votes.FOLLOW),
+        (["ours"], plan.Votes.STAY),
+        (["ours", "theirs"], plan.Votes.DISPUTED),
+        (["ours", "theirs", "theirs"], plan.Votes.FOLLOW),
+        (["ours", "theirs", "other"], plan.Votes.FOLLOW),
+        (["ours", "ours", "theirs"], plan.Votes.STAY),
+        (["ours", None, None], plan.Votes.STAY),
+        ([None, None], plan.Votes.SILENT),
+        ([], plan.Votes.SILENT),
+    ],
+)
+def test_opinions_are_counted(seen: list[str | None], expected: plan.Votes) -> None:
+    """More for another entry: follow; more for ours: stay; as many: disputed; who knows nothing does not count."""
+    opinions = [None if s is None else Cursor(7, s) for s in seen]
+    assert plan.votes(*plan.count(Cursor(7, "ours"), opinions)) is expected
 
 
 def test_a_fork_within_bounds_is_allowed() -> None:
     """A fork that ends at the last final entry, or above, may be undone."""
-    plan.check_fork("s", Cursor(100, "a"), Cursor(36, "b"), 36, 64)
+    assert plan.refusal("s", Cursor(100, "a"), plan.Fork(Cursor(36, "b")), 36, 64) is None
+    assert plan.refusal("s", Cursor(100, "a"), plan.Fork(Cursor(36, "b")), None, 64) is None
 
 
 def test_a_fork_below_what_was_final_halts() -> None:
     """What was final is never undone automatically."""
-    with pytest.raises(ForkBeyondFinality, match="36 was final"):
-        plan.check_fork("s", Cursor(100, "a"), Cursor(35, "b"), 36, 1000)
+    refusal = plan.refusal("s", Cursor(100, "a"), plan.Fork(Cursor(35, "b")), 36, 1000)
+    assert isinstance(refusal, ForkBeyondFinality)
+    assert "36 was final" in str(refusal)
 
 
 def test_a_fork_beyond_the_cap_halts() -> None:
     """A fork deeper than the cap waits for an operator."""
-    with pytest.raises(ForkTooDeep, match="65 entries"):
-        plan.check_fork("s", Cursor(100, "a"), Cursor(35, "b"), None, 64)
+    refusal = plan.refusal("s", Cursor(100, "a"), plan.Fork(Cursor(35, "b")), None, 64)
+    assert isinstance(refusal, ForkTooDeep)
+    assert "65 entries" in str(refusal)
+
+
+def test_a_fork_without_a_common_entry_halts() -> None:
+    """When nothing within the cap is common, nothing is undone."""
+    assert isinstance(plan.refusal("s", Cursor(100, "a"), plan.Fork(None), None, 64), ForkTooDeep)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (plan.FollowOptions(start=0), 105),
+        (plan.FollowOptions(start=0, confirmations=12), 93),
+        (plan.FollowOptions(start=0, until=30), 100),
+        (plan.FollowOptions(start=0, until=plan.Until.FINALIZED), 100),
+        (plan.FollowOptions(start=0, end=100), 100),
+        (plan.FollowOptions(start=0, confirmations=90), 15),
+    ],
+)
+def test_a_branch_is_replaced_as_far_as_it_went(options: plan.FollowOptions, expected: int) -> None:
+    """Also above where this run is to end: rows of a branch that is gone must not stay because of that."""
+    assert plan.replacement(Cursor(100, "a"), head(105, 40), options) == expected
 
 
 @given(st.integers(0, 100), st.integers(0, 300), st.integers(1, 50))
