@@ -35,7 +35,7 @@ SAID_SECONDS_MAX = 15.0
 STOP_SECONDS_MAX = 15.0
 CTRL_C = 130
 KINDS = frozenset({"sh", "toml", "python", "yaml", "text"})
-FENCE = re.compile(r"^```(\w*)\s*$")
+FENCE = re.compile(r"^ {0,3}```(\w*)\s*$")
 COMMENT = re.compile(r"(?:^|\s)#\s(?P<said>.*)$")
 EXITS = re.compile(r"\bexits (?P<code>\d+)\b")
 STAYS = re.compile(r"\bleave it running\b")
@@ -65,7 +65,7 @@ def blocks(file: Path) -> list[Block]:
     while at < len(lines):
         fence = FENCE.match(lines[at])
         if fence:
-            end = next((n for n in range(at + 1, len(lines)) if lines[n].startswith("```")), len(lines))
+            end = next((n for n in range(at + 1, len(lines)) if FENCE.match(lines[n])), len(lines))
             found.append(Block(file, at + 2, fence[1], "\n".join(lines[at + 1 : end]), section))
             at = end + 1
         elif lines[at].startswith("    ") and (at == 0 or not lines[at - 1].strip()):
@@ -241,7 +241,7 @@ class Reader:
         output = self.folder / f".output-{len(self.running)}"
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                ["bash", "-c", f"{self._before()}\nexec {line}"],
+                ["bash", "-c", f"{self._before()}\nexec env {line}"],
                 cwd=self.folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -291,7 +291,9 @@ def squeezed(text: str) -> str:
 
 
 def follows(line: str) -> bool:
-    """Whether a command goes on until it is stopped."""
+    """Whether a command goes on until it is stopped. Where something reads from it, that ends it."""
+    if "|" in line:
+        return False
     run = re.match(r"(?:\w+=\S+ )*(?:gapless|python \w+\.py)(?: -c \S+)? (run|status)\b", line)
     return bool(run) and ("--until" not in line if run[1] == "run" else bool(re.search(r"--watch\b|\s-w\b", line)))
 
