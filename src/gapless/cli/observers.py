@@ -21,7 +21,6 @@ class Service:
     """The HTTP service of a run: metrics and health."""
 
     def __init__(self, project: Project, watch: Watching) -> None:
-        from gapless.sources.evm.audit import MISMATCH
         from gapless.sources.evm.lies import LIES
         from gapless.telemetry.health import Health, Pulse, Server
         from gapless.telemetry.metrics import Metrics
@@ -32,7 +31,7 @@ class Service:
         config = project.config
         kinds = {name: source.kind for name, source in config.sources.items()}
         self.metrics: Observer
-        self.metrics = metrics = Metering(config.app.name, __version__, kinds, watch, (*LIES, MISMATCH))
+        self.metrics = metrics = Metering(config.app.name, __version__, kinds, watch, LIES)
         self.pulse: Pulse = Pulse(project.clock)
         metrics.loop_lag(lambda: self.pulse.lag_seconds)
         health = Health(watch, self.pulse, config.telemetry.ready_lag_max_seconds)
