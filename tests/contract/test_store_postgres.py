@@ -17,6 +17,7 @@ from gapless.errors import (
     CommitUnknown,
     ConfigError,
     DiskFull,
+    InvariantViolation,
     LeaseLost,
     NewerDatabase,
     ReadOnlyStore,
@@ -28,7 +29,7 @@ from gapless.model import Fence
 from gapless.schema import Schema, Table
 from gapless.store import FORMAT
 from gapless.store.postgres import PostgresStore
-from gapless.store.postgres_connection import PostgresOptions
+from gapless.store.postgres_connection import Link, PostgresOptions
 from gapless.testing.store_contract import ByHandContract, StoreContract
 from gapless.testing.store_contract.case import assert_holds, lead, nothing_written
 from gapless.testing.store_contract.sample import SCHEMA, SOURCE, TRANSFERS, Chain
@@ -257,6 +258,21 @@ def test_a_connection_lost_before_commit_leaves_nothing(proxied: str, proxy: Fau
         assert_holds(store, grown)
 
 
+def test_a_copy_that_takes_fewer_rows_is_noticed(postgres_url: str) -> None:
+    """A rule or trigger may make COPY leave rows out: the batch is refused, and nothing of it is kept."""
+    chain = Chain(seed=21).extend(3)
+    with filled(postgres_url, chain) as (store, fence):
+        run(
+            postgres_url,
+            "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+            "CREATE TRIGGER leave_out BEFORE INSERT ON contract_v1.token_transfer"
+            " FOR EACH ROW WHEN (NEW.log_index = 0) EXECUTE FUNCTION leave_out()",
+        )
+        grown = Chain(seed=21).extend(9)
+        with nothing_written(store, chain), pytest.raises(InvariantViolation, match="rows"):
+            store.commit(grown.batch(3), chain.cursor(), fence)
+
+
 def test_backends_ended_at_random_lose_and_double_nothing(postgres_server: PostgresServer, postgres_url: str) -> None:
     """An administrator ends the store's sessions again and again while it commits: every batch is there once."""
     chain = Chain(seed=9).extend(1)
@@ -452,6 +468,14 @@ def test_a_refused_login_shows_no_password(postgres_server: PostgresServer, post
             assert "nologin@127.0.0.1" in shown
     finally:
         postgres_server.run("DROP ROLE nologin")
+
+
+def test_what_the_driver_says_shows_no_password() -> None:
+    """Whatever it quotes."""
+    link = Link("postgresql://me:hunter2@127.0.0.1/x", "contract", IMPATIENT)
+    shown = str(link.in_words(psycopg.OperationalError('cannot parse "user=me password=hunter2 host=127.0.0.1"')))
+    assert "hunter2" not in shown
+    assert "cannot parse" in shown
 
 
 def test_a_url_that_cannot_be_read_shows_no_password() -> None:

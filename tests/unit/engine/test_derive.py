@@ -77,6 +77,24 @@ def test_facts_state_and_undo_of_a_batch() -> None:
     assert batch.counts == (4, 0, 2)
 
 
+def test_handlers_see_events_in_chain_order() -> None:
+    """By block, then by log index: what the last event of a block says is what stays."""
+    seen: list[tuple[int, int]] = []
+
+    def note(transfer: Any, _tables: Any) -> None:
+        seen.append((transfer.block_number, transfer.log_index))
+
+    deriver(note).derive(segment(5, [[1, 2, 3], [], [4, 5]]), finalized=-1)
+    assert seen == [(5, 0), (5, 1), (5, 2), (7, 0), (7, 1)]
+
+
+def test_undo_begins_right_above_what_is_final() -> None:
+    """The newest final block has no undo records, the next one has."""
+    batch = deriver().derive(segment(5, [[1], [2], [3]]), finalized=5).batch
+    assert batch is not None
+    assert [u.position for u in batch.undo] == [6, 7]
+
+
 def test_digests_do_not_depend_on_batching() -> None:
     """The same entries give the same digests, changes included, in one batch or in many."""
     whole = deriver().derive(segment(0, [[1], [2, 3], [], [4]]), finalized=-1).batch

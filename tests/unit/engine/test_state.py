@@ -33,6 +33,7 @@ class Database:
             else:
                 self.rows[change.key] = StateRow(change.values, change.position)
         self.undo += undo
+        assert len({(u.position, u.table, u.key) for u in self.undo}) == len(self.undo), "one record a row and entry"
 
     def before(self, ancestor: int) -> list[Undo]:
         first: dict[Key, Undo] = {}

@@ -250,8 +250,10 @@ def test_a_single_endpoint_is_asked_again_after_a_pause() -> None:
     node.script = [TimedOut("late"), TimedOut("late")]
     assert first(clock, pool(clock, node))[1] == "a"
     node.always = TimedOut("a did not answer")
+    asked = len(node.sent_at)
     with pytest.raises(SourceUnavailable, match="a did not answer") as caught:
-        first(clock, pool(clock, node))
+        first(clock, pool(clock, node), rounds=3)
+    assert len(node.sent_at) == asked + 3
     assert isinstance(caught.value.__cause__, TimedOut)
     assert caught.value.todo
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from gapless.errors import Contradiction, SourceUnavailable
 from gapless.model import Evidence
-from gapless.sources.evm.fetch import merged
+from gapless.sources.evm.fetch import Part, merged
 from gapless.sources.evm.reader import plan_requests, together
 from gapless.sources.evm.types import Log, LogClause, Verify, Wants
 from gapless.testing.behaviour import AnswerBehaviour
@@ -245,6 +246,30 @@ def test_receipts_are_asked_by_number_where_hashes_are_not_taken(chain: Scripted
             assert found(await source.fetch(0, 50, head=head)) == truth(chain, 0, 50)
             assert found(await source.fetch(51, 99, head=head)) == truth(chain, 51, 99)
             assert refusing.used == 1
+
+    run(main)
+
+
+def test_pieces_of_a_range_are_linked(chain: ScriptedChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the chain is replaced between two pieces, the range is read again: no segment joins two branches."""
+    extend = Part.extend
+    pieces = 0
+
+    def extended(part: Part, other: Part) -> None:
+        nonlocal pieces
+        extend(part, other)
+        pieces += 1
+        if pieces == 1:
+            chain.reorg(100)
+
+    async def main() -> None:
+        async with FakeNode(chain) as node, evm_source([node], span_start=8, strict_positions_max=0) as source:
+            head = await source.head()
+            monkeypatch.setattr(Part, "extend", extended)
+            segment = await source.fetch(HEIGHT - 50, HEIGHT - 30, head=head)
+            assert pieces > 2
+            assert all(b.parent_id == a.id for a, b in pairwise(segment.entries))
+            assert found(segment) == truth(chain, HEIGHT - 50, HEIGHT - 30)
 
     run(main)
 

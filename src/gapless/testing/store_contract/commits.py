@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gapless.errors import CursorMoved, InvariantViolation, LeaseLost, StoreError
-from gapless.model import Cursor, Fence, Gap, Quarantined, StateChange, Undo
+from gapless.model import Cursor, Entry, Fence, Gap, Quarantined, StateChange, Undo
 from gapless.schema import Rows
 from gapless.store import Batch
 from gapless.testing.store_contract.case import StoreCase, assert_holds, lead, nothing_written, wrong_id
@@ -141,6 +141,9 @@ class CommitContract(StoreCase):
                 grown.batch(4),
                 replace(good, changes=(StateChange(HOLDINGS.name, (address(1),), (address(2), "1", None), 3),)),
                 replace(good, rewind_to=grown.cursor(3)),
+                _bare(good, entries[0], replace(entries[2], parent_id=entries[0].id)),
+                _bare(good, replace(entries[1], parent_id=chain.cursor().id)),
+                _bare(good, replace(entries[0], parent_id="0x" + "12" * 32)),
             ]
             for batch in bad:
                 with nothing_written(store, chain), pytest.raises(InvariantViolation):
@@ -224,6 +227,12 @@ def _rebased(batch: Batch, expected: Cursor | None) -> Batch:
         return batch
     first = replace(batch.entries[0], parent_id=expected.id)
     return replace(batch, entries=(first, *batch.entries[1:]))
+
+
+def _bare(batch: Batch, *entries: Entry) -> Batch:
+    """Only these entries, which produced nothing: no row tells that they do not belong there."""
+    bare = replace(batch, rows=(), changes=(), undo=(), quarantined=())
+    return replace(bare, entries=entries, digests=batch.digests[: len(entries)], counts=(0,) * len(entries))
 
 
 def _with_a_double(batch: Batch) -> Batch:

@@ -61,6 +61,22 @@ class ReplaceContract(StoreCase):
                     with pytest.raises(CursorMoved):
                         store.replace(branch.batch(first, last), fence)
 
+    def test_each_neighbour_is_looked_at(self) -> None:
+        """One thing wrong is enough: the link to the entry before, or to the one after, or the cursor it ends at."""
+        chain = Chain(seed=66).extend(9)
+        with self.filled(chain) as (store, fence):
+            other = "0x" + "12" * 32
+            middle, last = chain.batch(4, 5), chain.batch(8, 8)
+            bad = (
+                replace(middle, entries=(replace(middle.entries[0], parent_id=other), *middle.entries[1:])),
+                replace(middle, entries=(*middle.entries[:-1], replace(middle.entries[-1], id=other))),
+                replace(last, entries=(replace(last.entries[0], id=other),)),
+                Chain(seed=66).extend(10).batch(9),
+            )
+            for batch in bad:
+                with nothing_written(store, chain), pytest.raises(CursorMoved):
+                    store.replace(batch, fence)
+
     def test_replacing_before_anything_is_committed_is_refused(self) -> None:
         """There is nothing to replace."""
         chain = Chain(seed=64)

@@ -111,11 +111,11 @@ class RewindContract(StoreCase):
 
     def test_pruned_undo_cannot_be_used(self) -> None:
         """`prune_undo` forgets records at or below a position, and only those."""
-        chain = Chain(seed=45).extend(10)
+        chain = Chain(seed=52).extend(10)
         with self.filled(chain) as (store, fence):
             store.prune_undo(SOURCE, 6)
             store.prune_undo(SOURCE, 3)
-            assert {u.position for u in store.state_before(SOURCE, -1)} <= {7, 8, 9}
+            assert {u.position for p in (-1, 6, 7, 8) for u in store.state_before(SOURCE, p)} == {7, 8, 9}
             with nothing_written(store, chain), pytest.raises(NothingToUndo):
                 store.rewind(SOURCE, chain.cursor(5), chain.cursor(), fence)
             expected = chain.cursor()
