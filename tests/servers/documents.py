@@ -54,7 +54,12 @@ class Block:
     section: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.line}"
+        return self.at(self.line)
+
+    def at(self, line: int) -> str:
+        """File and line, as messages begin."""
+        file = self.file.relative_to(ROOT) if self.file.is_relative_to(ROOT) else self.file.name
+        return f"{file}:{line}"
 
 
 def blocks(file: Path) -> list[Block]:
@@ -92,6 +97,11 @@ def commands(block: Block) -> Iterator[tuple[int, str]]:
         if waiting.strip() and not waiting.lstrip().startswith("#"):
             yield started, waiting.strip()
         waiting = ""
+
+
+def prose(text: str) -> str:
+    """A document without its fenced blocks."""
+    return re.sub(r"^ {0,3}```.*?^ {0,3}```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @dataclass
@@ -141,7 +151,7 @@ class Reader:
         assert block.kind in KINDS, f"{block}: say what the block is: one of {', '.join(sorted(KINDS))}"
         if block.kind == "sh":
             for line, command in commands(block):
-                self.command(f"{block.file.relative_to(ROOT)}:{line}", self.replace(command))
+                self.command(block.at(line), self.replace(command))
         elif block.kind == "toml":
             self.configure(str(block), self.replace(block.text))
         elif block.kind == "python":
