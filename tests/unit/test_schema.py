@@ -146,6 +146,14 @@ def test_what_does_not_fit_is_a_value_error(kind: Kind, value: Any) -> None:
         to_text(VALUE[kind], value)
 
 
+def test_null_is_for_columns_that_may_be_null() -> None:
+    """Anywhere else it is a value that is missing."""
+    assert to_text(Column("value", Kind.INT, nullable=True), None) is None
+    for kind in Kind:
+        with pytest.raises(ValueError, match="value may not be NULL"):
+            to_text(VALUE[kind], None)
+
+
 @given(st.lists(st.one_of(st.none(), st.text(alphabet="\\N\t\n\rab\x0b\u2028")), min_size=1, max_size=5))
 def test_lines_of_different_rows_differ(values: list[str | None]) -> None:
     """A line can be split into the very values it was made of, so no two rows share one."""

@@ -220,6 +220,22 @@ class CommitContract(StoreCase):
             store.rewind(SOURCE, chain.cursor(0), chain.cursor(), fence)
             assert store.state(HOLDINGS, [key]) == {}
 
+    def test_a_state_row_that_is_deleted_is_gone(self) -> None:
+        """And is there again when the entry that deleted it is undone."""
+        chain = Chain(seed=21).extend(3)
+        key, values = (address(77),), (address(77), "5", None)
+        first, second = chain.batch(0, 1), chain.batch(2)
+        first = replace(first, changes=(*first.changes, StateChange(HOLDINGS.name, key, values, 1)))
+        gone = (*second.changes, StateChange(HOLDINGS.name, key, None, 2))
+        second = replace(second, changes=gone, undo=(*second.undo, Undo(2, HOLDINGS.name, key, values, 1)))
+        with self.opened() as store:
+            fence = lead(store, chain)
+            store.commit(first, None, fence)
+            store.commit(second, chain.cursor(1), fence)
+            assert store.state(HOLDINGS, [key]) == {}
+            store.rewind(SOURCE, chain.cursor(1), chain.cursor(), fence)
+            assert store.state(HOLDINGS, [key])[key].values == values
+
 
 def _rebased(batch: Batch, expected: Cursor | None) -> Batch:
     """The batch as somebody would have built it who believed in another cursor."""
