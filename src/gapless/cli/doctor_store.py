@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -77,7 +78,10 @@ def _examine_disk(findings: Findings, folder: Path, clock: Clock) -> None:
         free = shutil.disk_usage(folder).free
         seconds = _sync_seconds(folder, clock)
     except OSError as error:
-        findings.fail("disk", f"{folder}: {error.strerror}", "Let this user write that folder, or choose another one.")
+        fix = "Let this user write that folder, or choose another one."
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            fix = "Free some space: commits are refused."
+        findings.fail("disk", f"{folder}: {error.strerror}", fix)
         return
     said = f"{folder}: {free / 1e9:.1f} GB free, a sync takes {seconds * 1000:.1f} ms"
     if free < _FREE_BYTES_MIN:

@@ -102,7 +102,10 @@ def load(spec: str | None) -> Project:
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run asynchronous work to its end."""
+    """Run asynchronous work to its end. What is worth a warning meanwhile goes to standard error, never among data."""
     import asyncio
 
+    from gapless.telemetry import logs
+
+    logs.configure("warning")
     return asyncio.run(work)
