@@ -178,25 +178,28 @@ class Deriver:
         return self._record_types[events.name]
 
     def _call(self, event: _Event, quarantined: list[Quarantined]) -> GaplessError | None:
+        """Raises what reading state raised: a database that is away is not the handler's failure."""
         facts_tables = self._tables.facts
         for handler in event.handlers:
             for facts in facts_tables:
                 facts.begin_event(event.position, event.index)
             marks = [facts.mark() for facts in facts_tables]
             self._cache.savepoint()
-            try:
-                handler.function(event.record, self._tables)
-            except StateUnavailable:
-                self._take_back(marks)
+            error = _raised(handler, event.record, self._tables)
+            trouble = self._cache.take_trouble()
+            if error is None and trouble is None:
+                self._cache.release()
+                continue
+            self._take_back(marks)
+            if isinstance(trouble, StateUnavailable):
                 self._skipped.update(b.table.name for b in self._bindings if not b.is_state)
                 self._skipped_handlers.add(handler.name)
-            except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
-                self._take_back(marks)
-                if not handler.independent:
-                    return _failed(self._source, handler, event, error)
+            elif trouble is not None:
+                raise trouble
+            elif error is not None and not handler.independent:
+                return _failed(self._source, handler, event, error)
+            elif error is not None:
                 quarantined.append(_quarantined(self._source, handler, event, error))
-            else:
-                self._cache.release()
         return None
 
     def _take_back(self, marks: Sequence[int]) -> None:
@@ -252,6 +255,14 @@ class Deriver:
 
 class StateUnavailable(GaplessError):
     """A stateless derivation met a handler that needs state."""
+
+
+def _raised(handler: Handler, record: Any, tables: Tables) -> Exception | None:
+    try:
+        handler.function(record, tables)
+    except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
+        return error
+    return None
 
 
 def _no_state(table: Table, _keys: Sequence[Key]) -> dict[Key, StateRow]:

@@ -62,6 +62,8 @@ class Follower:
         self._head_changed_at = lane.clock.monotonic()
         self._seen: Cursor | None = None
         """The source's own newest entry, as it named it last."""
+        self._checked: Cursor | None = None
+        """The head whose chain was seen to hold the cursor below it."""
         self._finalized = -1
         self._failures = 0
         """In a row."""
@@ -218,6 +220,7 @@ class Follower:
                 raise ForkFound  # A run that has reached its end, and goes on, is on another branch.
             goal = plan.target(head, self._options)
             if cursor.position >= goal:
+                await self._check_cursor(cursor, head)
                 return cursor, head
             if not plan.is_live(cursor.position, goal):
                 await self._reporter.mode(Mode.CATCHING_UP, None)
@@ -225,6 +228,16 @@ class Follower:
             return await self._pipeline.run(Stretch(cursor, cursor, goal, head, start, fence)), head
         except ForkFound:
             return await self._switch(start, fence)
+
+    async def _check_cursor(self, cursor: Cursor, head: Head) -> None:
+        """Where the head lies above what is to be committed (confirmations, an end), its id says nothing about the
+        cursor: ask, once for each head. Raises ForkFound."""
+        if cursor.id == "" or head.latest.position <= cursor.position or head.latest == self._checked:
+            return
+        [found] = await self._lane.source.cursors([cursor.position])
+        if found is not None and found != cursor:
+            raise ForkFound
+        self._checked = head.latest
 
     # --- forks ------------------------------------------------------------------------------------------------------
 

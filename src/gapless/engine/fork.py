@@ -27,39 +27,44 @@ class Prober:
 
     async def fork(self) -> plan.Fork | None:
         """How the two differ; with the cursor as ancestor where they do not. None where the source cannot tell: it
-        does not have the positions to compare (yet).
+        does not have positions that matter (yet), for whoever was asked lags.
 
         Looks one position deeper than may be undone, and down to `before_first`, where not even the first entry is
         common."""
         top = self.cursor.position
         positions = [top - d for d in plan.probe_depths(min(self.depth_max + 1, top - self.start))]
         lowest = positions[-1]
-        common, parted = await self._look(positions)
-        if common is None and not parted:
+        view = await self._look(positions)
+        common, parted = view.common, view.parted
+        if common is None and parted is None:
             return None
-        upper = parted[0].position if parted else top + 1
+        upper = top + 1 if parted is None else parted.position
         lower = lowest - 1 if common is None else common.position
         while upper - lower > 1:
-            common_here, parted_here = await self._look(range(max(lower + 1, upper - _PROBE_POSITIONS), upper))
-            parted = parted_here or parted
-            if common_here is not None:
-                return plan.Fork(common_here, parted[0] if parted else None)
-            upper = max(lower + 1, upper - _PROBE_POSITIONS)
-        return self._without_more(common, parted, lowest)
-
-    def _without_more(self, common: Cursor | None, parted: list[Cursor], lowest: int) -> plan.Fork | None:
-        """Nothing above the common entry, or above the lowest position looked at, is common."""
+            first = max(lower + 1, upper - _PROBE_POSITIONS)
+            view = await self._look(range(first, upper))
+            parted = view.parted or parted
+            if parted is not None and view.silent_above(view.common, parted):
+                return None
+            if view.common is not None:
+                return plan.Fork(view.common, parted)
+            upper = first
         if common is not None:
-            return plan.Fork(common, parted[0] if parted else None)
-        if parted[0].position > lowest:
+            return plan.Fork(common, parted)
+        return self._without_common(parted, lowest)
+
+    def _without_common(self, parted: Cursor | None, lowest: int) -> plan.Fork | None:
+        """Nothing from the lowest position looked at upwards is common."""
+        if parted is None or parted.position > lowest:
             return None  # Further down one side knows nothing.
         if lowest == self.start and self.cursor.position - (self.start - 1) <= self.depth_max:
-            return plan.Fork(plan.before_first(self.start), parted[0])
-        return plan.Fork(None, parted[0])
+            return plan.Fork(plan.before_first(self.start), parted)
+        return plan.Fork(None, parted)
 
-    async def _look(self, positions: range | list[int]) -> tuple[Cursor | None, list[Cursor]]:
+    async def _look(self, positions: range | list[int]) -> plan.View:
         seen = await self.source.cursors(list(positions))
         low, high = min(positions), max(positions)
         # One more: the entry above knows its parent, should the row of the one below be missing.
         stored = await self.offload.read(lambda: self.store.entries(self.source.name, low, high + 1))
-        return plan.compare(plan.committed_ids(self.cursor, stored), seen)
+        ours = plan.committed_ids(self.cursor, stored)
+        return plan.compare({p: ours[p] for p in positions if p in ours}, seen)

@@ -135,13 +135,31 @@ def committed_ids(cursor: Cursor, stored: Sequence[StoredEntry]) -> dict[int, st
     return {**ids, **{s.entry.position: s.entry.id for s in stored}, cursor.position: cursor.id}
 
 
-def compare(ours: Mapping[int, str], seen: Sequence[Cursor | None]) -> tuple[Cursor | None, list[Cursor]]:
-    """The highest position with the same id on both sides, and our entries above it that the other side has
-    differently, lowest first. Positions unknown to either side say nothing."""
-    both = [c for c in seen if c is not None and c.position in ours]
-    common = max((c for c in both if ours[c.position] == c.id), default=None)
-    above = sorted(c.position for c in both if ours[c.position] != c.id and (common is None or c > common))
-    return common, [Cursor(p, ours[p]) for p in above]
+@dataclass(frozen=True, slots=True)
+class View:
+    """What came of comparing ids at some positions. Where we know none, nothing is said."""
+
+    common: Cursor | None
+    """The highest with the same id on both sides."""
+    parted: Cursor | None
+    """Our lowest entry above it for which the other side has another."""
+    silent: tuple[int, ...]
+    """Those that the other side does not have."""
+
+    def silent_above(self, common: Cursor | None, parted: Cursor) -> bool:
+        """Whether the branches may part higher up than it seems, in what the other side was silent about."""
+        return any((common is None or p > common.position) and p < parted.position for p in self.silent)
+
+
+def compare(ours: Mapping[int, str], seen: Sequence[Cursor | None]) -> View:
+    theirs = {c.position: c.id for c in seen if c is not None and c.position in ours}
+    common = max((p for p, id_ in theirs.items() if ours[p] == id_), default=None)
+    parted = min((p for p in theirs if ours[p] != theirs[p] and (common is None or p > common)), default=None)
+    return View(
+        None if common is None else Cursor(common, ours[common]),
+        None if parted is None else Cursor(parted, ours[parted]),
+        tuple(sorted(ours.keys() - theirs.keys())),
+    )
 
 
 class Votes(StrEnum):

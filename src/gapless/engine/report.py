@@ -30,6 +30,8 @@ class Reporter:
         self.final: int | None = None
         """Highest committed position known to be final: from a head that the committed chain agreed with."""
         self._saved_at = float("-inf")
+        self._resumed = False
+        """Until then nothing is saved: it would replace what the last leader knew to be final."""
 
     def saw_head(self, head: Head) -> bool:
         """Remember the head; True when it is another than before."""
@@ -40,6 +42,7 @@ class Reporter:
     def resume(self, reported: SourceReport, cursor: Cursor | None) -> int:
         """Go on from what was reported last. Returns the highest committed position that is final, -1 for none: what
         an operator has undone since is not final any more."""
+        self._resumed = True
         self.final = None
         if reported.finalized is not None and cursor is not None:
             self.final = min(reported.finalized, cursor.position)
@@ -64,7 +67,7 @@ class Reporter:
         self._mode, self._reason = mode, reason
         self._observer.mode(self._source, mode, reason)
         now = self._clock.monotonic()
-        if not (changed or force) and now - self._saved_at < _EVERY_SECONDS:
+        if not self._resumed or (not (changed or force) and now - self._saved_at < _EVERY_SECONDS):
             return
         self._saved_at = now
         report = SourceReport(

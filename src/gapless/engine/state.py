@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from gapless.errors import GaplessError
 from gapless.model import StateChange, Undo
 from gapless.schema import Table
 from gapless.store import StateRow
@@ -55,6 +56,7 @@ class StateCache:
         self._undo: list[Undo] = []
         self._journals: list[list[_Before]] = []
         self._committed = 0
+        self._trouble: GaplessError | None = None
 
     def reset(self, as_of_ancestor: Iterable[Undo] = ()) -> None:
         """Forget everything uncommitted. `as_of_ancestor`: rows as they were at the fork's common ancestor, which
@@ -89,7 +91,11 @@ class StateCache:
         if slot in self._rows:
             self._rows.move_to_end(slot)
             return self._rows[slot]
-        row = self._read(table, [key]).get(key)
+        try:
+            row = self._read(table, [key]).get(key)
+        except GaplessError as error:
+            self._trouble = error
+            raise
         self._rows[slot] = row
         return row
 
@@ -118,6 +124,12 @@ class StateCache:
         self._rows[slot] = row
         self._changed[slot] = _Change(row, self._position)
         self._dirty[slot] = self._batch
+
+    def take_trouble(self) -> GaplessError | None:
+        """Why a row could not be read since the last call, or None. Handlers may swallow what a read raises, and what
+        they did then must not count."""
+        trouble, self._trouble = self._trouble, None
+        return trouble
 
     def savepoint(self) -> None:
         """Start recording, so that what follows can be taken back alone. Savepoints nest."""
