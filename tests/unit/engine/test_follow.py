@@ -34,91 +34,6 @@ from gapless.store.memory import MemoryStore
 from unit.engine.scripted import TABLE, ListDecoder, ScriptedSource
 
 
-@dataclass(frozen=True)
-class Total:
-    name: str = key()
-    value: UInt256 = 0
-
-
-TOTAL = bind(Total, "s")
-SCHEMA = Schema("app", (TABLE, TOTAL.table), ("s",))
-
-
-def add(transfer: Any, tables: Any) -> None:
-    if transfer.value == 13:
-        raise ValueError("thirteen")
-    total = tables[Total].get("all")
-    tables[Total].put(Total("all", (total.value if total else 0) + transfer.value))
-
-
-class Heard(Observer):
-    def __init__(self) -> None:
-        self.modes: list[Mode] = [Mode.STOPPED]
-        self.reorgs: list[int] = []
-        self.known_gaps: list[int] = []
-
-    def mode(self, source: str, mode: Mode, reason: str | None) -> None:
-        if not self.modes or self.modes[-1] is not mode:
-            self.modes.append(mode)
-
-    def reorg(self, source: str, depth: int) -> None:
-        self.reorgs.append(depth)
-
-    def gaps(self, source: str, gaps: int) -> None:
-        if not self.known_gaps or self.known_gaps[-1] != gaps:
-            self.known_gaps.append(gaps)
-
-
-class World:
-    """A source, a store, and runners that come and go."""
-
-    def __init__(self, **options: Any) -> None:
-        self.clock = SystemClock(1)
-        self.store: Store = MemoryStore(clock=self.clock)
-        self.store.open(SCHEMA, create=True)
-        self.source = ScriptedSource()
-        self.options = {"start": 0, "stall_after_seconds": 0.3, "retry_seconds_max": 0.05, **options}
-        self.heard = Heard()
-        self.handlers = (Handler("add", "token.Transfer", add),)
-
-    def runner(self, source: ScriptedSource | None = None, ttl_seconds: float = 1.0, **options: Any) -> Runner:
-        merged = FollowOptions(**{**self.options, **options})
-        job = Job(source or self.source, ListDecoder(), self.handlers, (TOTAL,), merged)
-        return Runner([job], SCHEMA, self.store, self.clock, self.heard, ttl_seconds)
-
-    @asynccontextmanager
-    async def running(self, **options: Any) -> AsyncIterator[Runner]:
-        runner = self.runner(**options)
-        task = asyncio.create_task(runner.run())
-        try:
-            yield runner
-        finally:
-            runner.stop()
-            await task
-
-    def facts(self) -> list[tuple[int, int, int]]:
-        columns, _ = self.store.facts(TABLE, 0, 10**9)
-        return [(int(str(b)), int(str(i)), int(str(v))) for b, _, i, v in zip(*columns, strict=True)]
-
-    def total(self) -> int:
-        rows = list(self.store.state_rows(TOTAL.table))
-        return int(str(rows[0].values[1])) if rows else 0
-
-    def exact(self) -> bool:
-        cursor = self.store.cursor("s")
-        blocks = self.source.blocks
-        if cursor is None or (cursor.position, cursor.id) != (len(blocks) - 1, blocks[-1].id):
-            return False
-        assert self.facts() == self.source.facts()
-        assert self.total() == sum(v for _, _, v in self.source.facts())
-        return True
-
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-
 def test_backfill_into_live_without_a_seam() -> None:
     """Blocks from before and after the start all land, once each; a graceful stop leaves the lease free."""
 
@@ -139,13 +54,14 @@ def test_backfill_into_live_without_a_seam() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_forks_and_restarts(seed: int) -> None:
+@pytest.mark.parametrize("where", ["memory", "sqlite"])
+def test_random_forks_and_restarts(seed: int, where: str, tmp_path: Path) -> None:
     """Whatever the chain does within its bounds, facts and state equal a fold over the present chain; a fork with no
     block of the new branch at the old height yet, shorter branches, and forks while stopped included."""
 
     async def scenario() -> None:
         draw = random.Random(seed)
-        world = World(confirmations=0)
+        world = World(path=tmp_path / "t.db" if where == "sqlite" else None)
         world.source.span_positions = draw.randint(1, 6)
         world.source.mine()
         for _ in range(draw.randint(1, 30)):
@@ -162,18 +78,9 @@ def test_random_forks_and_restarts(seed: int) -> None:
         async with world.running(until=Until.HEAD):
             await world.until(world.exact)
         assert find_damage(world.store, "s") == []
+        world.store.close()
 
     asyncio.run(scenario())
-
-
-def change(source: ScriptedSource, draw: random.Random, branch: str) -> None:
-    """Mine, or replace the tip by a branch that may be shorter, equal or longer."""
-    blocks = [[draw.randint(14, 99) for _ in range(draw.randint(0, 3))] for _ in range(draw.randint(1, 5))]
-    if draw.random() < 0.5:
-        for values in blocks:
-            source.mine(*values, branch=branch)
-    else:
-        source.fork(draw.randint(1, min(8, len(source.blocks) - 1)), *blocks, branch=branch)
 
 
 def test_a_node_that_went_back_is_waited_for() -> None:
@@ -250,6 +157,30 @@ def test_a_fork_as_deep_as_finality_allows_is_undone() -> None:
         async with world.running():
             await world.until(world.exact)
         assert world.heard.reorgs == [6]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_final_stays_final() -> None:
+    """An endpoint that lags says less than the one before: nothing that was final may be undone because of that, also
+    after a restart."""
+
+    async def scenario() -> None:
+        world = World()
+        world.source.final_depth = 5
+        for n in range(20):
+            world.source.mine(n + 20)
+        async with world.running():
+            await world.until(world.exact)
+            world.source.final_depth = 1000
+            world.source.mine(60)
+            await world.until(world.exact)
+        assert world.heard.finalized == [14]
+        before = world.facts()
+        world.source.fork(8, *[[99]] * 9, branch="b")
+        with pytest.raises(ForkBeyondFinality):
+            await world.runner().run()
+        assert world.facts() == before
 
     asyncio.run(scenario())
 
