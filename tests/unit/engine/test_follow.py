@@ -1,24 +1,16 @@
-"""The shell: backfill into live, forks, failures, leadership, mending — on a scripted source and the memory store."""
+"""The shell: backfill into live, forks, failures, leadership, mending — on a scripted source."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import pytest
 import structlog.testing
 
-from gapless.clock import SystemClock
-from gapless.declare import UInt256, bind, key
-from gapless.engine.handlers import Handler
-from gapless.engine.observer import Observer
-from gapless.engine.plan import FollowOptions, Until
+from gapless.engine.plan import Until
 from gapless.engine.repair import DISTRUSTED, find_damage
-from gapless.engine.runner import Job, Runner
 from gapless.errors import (
     Contradiction,
     ForkBeyondFinality,
@@ -28,10 +20,7 @@ from gapless.errors import (
     StartBeyondHead,
 )
 from gapless.model import Fence, Gap, Mode
-from gapless.schema import Schema
-from gapless.store import Store
-from gapless.store.memory import MemoryStore
-from unit.engine.scripted import TABLE, ListDecoder, ScriptedSource
+from unit.engine.world import World, change
 
 
 def test_backfill_into_live_without_a_seam() -> None:

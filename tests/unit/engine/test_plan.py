@@ -85,9 +85,17 @@ def test_comparing_ignores_unknown_positions() -> None:
     """Only a position with the same id on both sides is common; one that a side does not know says nothing."""
     ours = {1: "a", 2: "b", 3: "c", 4: "d"}
     seen = [Cursor(1, "a"), Cursor(2, "b"), None, Cursor(4, "x"), Cursor(5, "y")]
-    assert plan.compare(ours, seen) == (Cursor(2, "b"), [Cursor(4, "d")])
-    assert plan.compare(ours, [Cursor(3, "x")]) == (None, [Cursor(3, "c")])
-    assert plan.compare(ours, [None, Cursor(9, "c")]) == (None, [])
+    assert plan.compare(ours, seen) == plan.View(Cursor(2, "b"), Cursor(4, "d"), (3,))
+    assert plan.compare(ours, [Cursor(3, "x")]) == plan.View(None, Cursor(3, "c"), (1, 2, 4))
+    assert plan.compare(ours, [None, Cursor(9, "c")]) == plan.View(None, None, (1, 2, 3, 4))
+
+
+def test_silence_between_the_branches_leaves_the_ancestor_open() -> None:
+    """Where the other side does not know an entry above the common one, the branches may part above that one."""
+    view = plan.View(Cursor(2, "b"), Cursor(5, "e"), (4, 9))
+    assert view.silent_above(view.common, Cursor(5, "e"))
+    assert not view.silent_above(Cursor(4, "d"), Cursor(5, "e"))
+    assert not view.silent_above(view.common, Cursor(4, "d"))
 
 
 def test_a_removed_row_hides_no_id() -> None:
