@@ -120,15 +120,14 @@ def lag_grows(reader: Reader) -> Iterator[None]:
 
 
 def endpoint_caught_lying(reader: Reader) -> Iterator[None]:
-    """A quick liar that leaves logs out, and a slow honest node; nothing is audited at first."""
+    """A liar that leaves logs out is alone at first; then an honest node is beside it, and everything is audited."""
     chain = ScriptedChain(seed=1)
     chain.mine(300, logs=4)
     with FakeNode(chain) as liar, FakeNode(chain) as honest:
-        honest.behave(Late(0.05))
         liar.behave(OmitLog("any"), first=1)
-        write_project(reader, [liar.url, honest.url], 'audit = "${AUDIT}"')
-        do(reader, "AUDIT=0% gapless run --until 150")
-        do(reader, "export AUDIT=100%")
+        write_project(reader, [liar.url])
+        do(reader, "gapless run --until 150")
+        write_project(reader, [liar.url, honest.url], 'audit = "100%"')
         running = run(reader)
         wait_said(running, '"event": "distrusted"')
         yield
