@@ -125,7 +125,8 @@ def test_forks_beyond_bounds_halt(
         before = world.facts()
         world.source.fork(depth, *[[99]] * (depth + 1), branch="b")
         with pytest.raises(error):
-            await world.runner().run()
+            async with asyncio.timeout(10):
+                await world.runner().run()
         assert world.facts() == before
         assert world.heard.modes[-1] is Mode.HALTED
         assert world.store.reported("s").mode is Mode.HALTED
@@ -168,7 +169,8 @@ def test_what_was_final_stays_final() -> None:
         before = world.facts()
         world.source.fork(8, *[[99]] * 9, branch="b")
         with pytest.raises(ForkBeyondFinality):
-            await world.runner().run()
+            async with asyncio.timeout(10):
+                await world.runner().run()
         assert world.facts() == before
 
     asyncio.run(scenario())
@@ -204,7 +206,8 @@ def test_a_source_that_is_never_reached_fails_the_run() -> None:
         world.source.mine(20)
         world.source.failures = [SourceUnavailable("no route")] * 50
         with pytest.raises(SourceUnavailable, match="no route"):
-            await world.runner().run()
+            async with asyncio.timeout(10):
+                await world.runner().run()
 
     asyncio.run(scenario())
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapless.engine import plan
-from gapless.errors import ForkBeyondFinality, ForkTooDeep
-from gapless.model import Cursor, Entry, Evidence, Head, StoredEntry
+from gapless.errors import ForkBeyondFinality, ForkTooDeep, WrongChain
+from gapless.model import Cursor, Entry, Evidence, Head, Identity, StoredEntry
 
 
 def head(position: int, finalized: int = -1) -> Head:
@@ -163,6 +163,15 @@ def test_a_fork_without_a_common_entry_halts() -> None:
 def test_a_branch_is_replaced_as_far_as_it_went(options: plan.FollowOptions, expected: int) -> None:
     """Also above where this run is to end: rows of a branch that is gone must not stay because of that."""
     assert plan.replacement(Cursor(100, "a"), head(105, 40), options) == expected
+
+
+def test_another_chain_than_configured_is_refused() -> None:
+    """The configuration's word counts where it has one; else the store's does."""
+    identity = Identity("evm", "1", "0xgenesis")
+    for chain in ("1", None):
+        plan.check_chain("s", identity, plan.FollowOptions(start=0, chain=chain))
+    with pytest.raises(WrongChain, match="serve chain 1, but the configuration says 10"):
+        plan.check_chain("s", identity, plan.FollowOptions(start=0, chain="10"))
 
 
 @given(st.integers(0, 100), st.integers(0, 300), st.integers(1, 50))
