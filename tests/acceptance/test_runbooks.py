@@ -10,17 +10,19 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from gapless.testing import NOBODY, TOKEN, FakeNode, Late, OmitLog, ScriptedChain, holder, transfer
-from servers.documents import ROOT, Reader, Running, blocks, interrupt
+from servers.documents import ROOT, Reader, Running, blocks, interrupt, prose
+from servers.postgres import PostgresMissing, PostgresServer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,6 +73,18 @@ def test_every_trouble_has_its_runbook() -> None:
     assert {document.stem for document in RUNBOOKS} == set(TROUBLES)
 
 
+def test_messages_that_are_quoted_are_said() -> None:
+    """What a runbook quotes within a sentence stands in the program, but for the names and numbers in it."""
+    said = re.sub(r'"\n\s*f?"', "", "".join(f.read_text() for f in sorted((ROOT / "src").rglob("*.py"))))
+    strange = []
+    for runbook in RUNBOOKS:
+        for code in re.findall(r"`([^`]+)`", prose(runbook.read_text())):
+            if re.match(r"[A-Za-z]+ \w", code) and not code.startswith(("gapless ", "SET ")):
+                pieces = [piece.strip() for piece in re.split(r"…|'\w+'|\d+", code)]
+                strange += [f"{runbook.name}: {code}" for piece in pieces if piece and piece not in said]
+    assert not strange
+
+
 # --- making trouble ------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +116,11 @@ def wait_for(condition: Callable[[], bool], why: Callable[[], str] = lambda: "")
 
 def wait_said(running: Running, *words: str) -> None:
     wait_for(lambda: all(word in running.said() for word in words), running.said)
+
+
+def last_mode(running: Running) -> str:
+    """The mode it named last."""
+    return ["", *re.findall(r'"event": "mode".*?"mode": "(\w+)"', running.said())][-1]
 
 
 def lag_grows(reader: Reader) -> Iterator[None]:
@@ -156,11 +175,15 @@ def source_idle(reader: Reader) -> Iterator[None]:
     with FakeNode(chain) as node:
         write_project(reader, [node.url], 'stall_after = "1 seconds"')
         running = run(reader)
-        wait_said(running, '"mode": "idle"')
+        wait_said(running, '"mode": "live"')
+        chain.rollback(5)
+        wait_said(running, "the node went back to 45")
+        chain.mine(5, logs=2)  # the same blocks again
+        wait_said(running, "the chain has not moved from 50")
         yield
         yield
         chain.mine(3)
-        wait_for(lambda: running.said().count('"mode": "live"') == 2, running.said)
+        wait_for(lambda: last_mode(running) == "live", running.said)
         yield
 
 
@@ -239,10 +262,25 @@ def database_of_another_app(reader: Reader) -> Iterator[None]:
         file = reader.folder / "gapless.toml"
         file.write_text(file.read_text().replace('name = "erc20"', 'name = "nft"'))
         do(reader, "gapless run", code=4)
+        with closing(sqlite3.connect(reader.folder / "theirs.db")) as theirs:
+            theirs.execute("create table theirs (x)")
+        do(reader, f"GAPLESS_STORE__URL=sqlite:///{reader.folder}/theirs.db gapless run", code=4)
+        do(reader, "GAPLESS_APP__NAME=erc20 GAPLESS_CONTRACTS__TOKEN__EVENTS=Approval gapless run", code=4)
+        written = change_format(reader, "99")
+        do(reader, "GAPLESS_APP__NAME=erc20 gapless run", code=4)
+        change_format(reader, written)
         yield
         yield
         file.write_text(file.read_text().replace("shared.db", "nft.db"))
         yield
+
+
+def change_format(reader: Reader, to: str) -> str:
+    """Let the database say that another release wrote it; what it said before."""
+    with closing(sqlite3.connect(reader.folder / "shared.db")) as database, database:
+        (before,) = database.execute("select value from gapless_meta where name = 'format'").fetchone()
+        database.execute("update gapless_meta set value = ? where name = 'format'", [to])
+    return str(before)
 
 
 def after_a_crash(reader: Reader) -> Iterator[None]:
@@ -275,14 +313,22 @@ def committed(reader: Reader) -> float:
 
 
 def lease_flaps(reader: Reader) -> Iterator[None]:
-    """Two instances, of which the leading one is frozen again and again."""
+    """Two instances, of which the leading one is frozen again and again; and a database that goes away."""
     chain = ScriptedChain(seed=1)
     chain.mine(50, logs=2)
-    with FakeNode(chain) as node:
-        write_project(reader, [node.url], more='[lease]\nttl = "1 second"')
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(PostgresServer())
+        except PostgresMissing as reason:
+            pytest.skip(str(reason))
+        node = stack.enter_context(FakeNode(chain))
+        more = f'[lease]\nttl = "1 second"\n[store]\nurl = "{server.create_database()}"'
+        write_project(reader, [node.url], more=more)
         first = run(reader)
         wait_said(first, '"mode": "live"')
         second = reader.start("the trouble", "env GAPLESS_TELEMETRY__LISTEN= gapless run")
+        stack.callback(interrupt, second.process)
+        stack.callback(interrupt, first.process)
         wait_said(second, '"event": "standby"')
         for leader, other in ((first, second), (second, first)):
             taken = other.said().count("lease taken")
@@ -290,6 +336,9 @@ def lease_flaps(reader: Reader) -> Iterator[None]:
             wait_for(lambda other=other, taken=taken: other.said().count("lease taken") > taken, other.said)
             leader.process.send_signal(signal.SIGCONT)
             wait_said(leader, '"event": "lease lost"')
+        server.stop()
+        wait_said(first, '"event": "lease not reached"')
+        server.start()
         yield
         yield
         yield
@@ -320,7 +369,7 @@ def disk_full(reader: Reader) -> Iterator[None]:
         yield
         filler.unlink()
         yield
-        wait_for(lambda: running.said().rstrip().rpartition('"mode": ')[2].startswith('"live"'), running.said)
+        wait_for(lambda: last_mode(running) == "live", running.said)
         yield
 
 
