@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import http.server
 import re
 import shlex
 import socket
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ from gapless.cli.observers import Service, Watching
 from gapless.cli.project import Project
 from gapless.sources.evm.lies import LIES
 from servers.anvil import Anvil, build_transfers
-from servers.documents import ROOT, Block, Reader, blocks, commands, merged, prose, unknown_series
+from servers.documents import ROOT, Block, Reader, blocks, commands, merged, prose, unknown_series, write_curl
+from servers.postgres import binaries
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DONE = [d for d in DOCUMENTS if d.parent.name != "runbooks" and any(b.kind != "text" for b in blocks(d))]
@@ -53,7 +57,8 @@ def reader(request: pytest.FixtureRequest, anvil: Anvil, tmp_path: Path) -> Iter
         "17000000..17001000": "0..100",
         "127.0.0.1:9464": metrics,
     }
-    with Reader(tmp_path / "reader", replaced, targets=[metrics]) as it:
+    tools = [binaries()] if postgres else []  # for psql
+    with Reader(tmp_path / "reader", replaced, targets=[metrics], tools=tools) as it:
         yield it
 
 
@@ -221,6 +226,20 @@ def test_what_is_so_passes(tmp_path: Path) -> None:
     )
     with Reader(tmp_path / "reader") as reader:
         do_all(reader, document(tmp_path, text))
+
+
+def test_without_curl_another_does(tmp_path: Path) -> None:
+    """Bodies of answers good and bad, 22 with -f for a bad one, 7 for nobody there: as curl."""
+    write_curl(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        asked = [["-s", f"{here}/"], ["-s", f"{here}/none"], ["-sf", f"{here}/none"], ["-s", "http://127.0.0.1:1/"]]
+        done = [subprocess.run([tmp_path / "curl", *words], capture_output=True, check=False) for words in asked]
+        server.shutdown()
+    assert [each.returncode for each in done] == [0, 0, 22, 7]
+    assert b"Directory listing" in done[0].stdout
+    assert b"404" in done[1].stdout
 
 
 def test_tables_of_configuration_are_merged() -> None:

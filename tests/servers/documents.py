@@ -131,11 +131,14 @@ class Reader:
     running: list[Running] = field(default_factory=list)
     targets: Sequence[str] = ()
     """`host:port` of those that serve metrics."""
+    tools: Sequence[Path] = ()
+    """Folders of programs that this machine may lack."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".cwd").write_text(str(self.folder))
         (self.folder / ".exports").write_text("")
+        write_curl(self.folder / ".tools")
 
     def __enter__(self) -> Reader:
         return self
@@ -290,9 +293,33 @@ class Reader:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        more = {"PATH": path, "NO_COLOR": "1", "OLD": str(self.folder), "COLUMNS": "200"}
+        own = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+        path = [*own, *map(str, self.tools), str(self.folder / ".tools")]
+        more = {"PATH": os.pathsep.join(path), "NO_COLOR": "1", "OLD": str(self.folder), "COLUMNS": "200"}
         return {**kept, **more, **self.variables}
+
+
+CURL = """\
+#!{python}
+import sys, urllib.error, urllib.request
+try:
+    with urllib.request.urlopen(sys.argv[-1], timeout=10) as answer:
+        print(answer.read().decode(), end="")
+except urllib.error.HTTPError as error:
+    if "f" in "".join(word for word in sys.argv[1:-1] if word.startswith("-")):
+        sys.exit(22)
+    print(error.read().decode(), end="")
+except OSError:
+    sys.exit(7)
+"""
+
+
+def write_curl(folder: Path) -> None:
+    """As much of curl as the documents use, for machines without it; found only where there is no other."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "curl"
+    file.write_text(CURL.replace("{python}", sys.executable))
+    file.chmod(0o755)
 
 
 def squeezed(text: str) -> str:
