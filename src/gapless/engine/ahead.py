@@ -61,7 +61,8 @@ class FetchAhead:
 
     def _fill(self) -> None:
         options, source = self._lane.options, self._lane.source
-        while self._next <= self._last and len(self._ahead) < options.inflight_segments_max:
+        segments_max = self._lane.switches.segments_max(options.inflight_segments_max)
+        while self._next <= self._last and len(self._ahead) < segments_max:
             positions = min(source.span(), self._last - self._next + 1)
             heavy = self._bytes() + self._weight.of(positions) > options.inflight_bytes_max
             if self._ahead and (heavy or not self._weight.known):
@@ -69,7 +70,7 @@ class FetchAhead:
             upto = self._next + positions - 1
             self._ahead.append((asyncio.create_task(self._fetch(self._next, upto)), positions))
             self._next = upto + 1
-        self._lane.observer.queue(source.name, "segments", len(self._ahead), options.inflight_segments_max)
+        self._lane.observer.queue(source.name, "segments", len(self._ahead), segments_max)
 
     def _bytes(self) -> float:
         """Received and not taken yet, or expected."""

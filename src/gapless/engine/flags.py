@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
+from gapless.clock import Clock
+from gapless.engine.offload import Offload
 from gapless.errors import UsageError
+from gapless.store import Ledger
+
+READ_EVERY_SECONDS = 1.0
 
 _TRUE = frozenset({"true", "on", "yes", "1"})
 _FALSE = frozenset({"false", "off", "no", "0"})
@@ -81,3 +86,25 @@ def read_flags(stored: Mapping[str, str]) -> Flags:
             except ValueError:
                 continue
     return Flags(**obeyed)  # type: ignore[arg-type]
+
+
+class Switchboard:
+    """The flags of an app as one follower last read them."""
+
+    def __init__(self, ledger: Ledger, offload: Offload, clock: Clock) -> None:
+        self._ledger = ledger
+        self._offload = offload
+        self._clock = clock
+        self._read_at = float("-inf")
+        self.flags = Flags()
+
+    async def read(self) -> Flags:
+        """The flags, not older than `READ_EVERY_SECONDS`. Raises what `Ledger.flags` raises."""
+        if self._clock.monotonic() - self._read_at >= READ_EVERY_SECONDS:
+            self.flags = read_flags(await self._offload.read(self._ledger.flags))
+            self._read_at = self._clock.monotonic()
+        return self.flags
+
+    def segments_max(self, configured: int) -> int:
+        """How many segments may be fetched ahead: a flag lowers what is configured, and never raises it."""
+        return configured if self.flags.inflight_max is None else min(configured, self.flags.inflight_max)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from gapless.engine import plan
+from gapless.engine.flags import READ_EVERY_SECONDS
 from gapless.engine.fork import Prober
 from gapless.engine.lane import Lane
 from gapless.engine.pipeline import ForkFound, Pipeline, Stretch
@@ -26,6 +27,7 @@ from gapless.errors import (
     Contradiction,
     CursorMoved,
     GaplessError,
+    Halted,
     LeaseLost,
     NotYetAvailable,
     SourceUnavailable,
@@ -126,6 +128,9 @@ class Follower:
                 self.led = True
                 await self._reporter.caught_up(head, cursor)
                 return True
+            if not (await lane.switches.read()).writes_enabled:
+                head = self._saw(await self._watch_only(), start)
+                continue
             before = cursor
             cursor, head = await self._advance(cursor, head, start, fence)
             await lane.mender.mend(head, fence)
@@ -138,6 +143,14 @@ class Follower:
                 head = self._saw(await source.head(), start)
             lane.keeper.require()
             self._failures = 0
+
+    async def _watch_only(self) -> Head:
+        """An operator switched writing off: look at the source now and then, keep the lease, commit nothing."""
+        lane = self._lane
+        await self._reporter.mode(Mode.IDLE, "writing is switched off: `gapless flags set writes_enabled on`")
+        await lane.clock.sleep(READ_EVERY_SECONDS)
+        lane.keeper.require()
+        return await lane.source.head()
 
     async def _resume(self) -> None:
         """Go on from what the last leader said: what is final stays so."""
@@ -300,6 +313,14 @@ class Follower:
         self, cursor: Cursor, ancestor: Cursor, parted: Cursor | None, goal: int, head: Head, start: int, fence: Fence
     ) -> Cursor:
         depth = cursor.position - ancestor.position
+        if not (await self._lane.switches.read()).rollback_automation:
+            raise Halted(
+                f"The chain replaced {depth} entries above {ancestor.position}, and rolling back is switched off",
+                source=self.name,
+                position=ancestor.position,
+                todo="Nothing was undone. Look at the chain; then `gapless flags set rollback_automation on` and run "
+                "again.",
+            )
         log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
         goal = min(goal, ancestor.position + SPANS_PER_RUN * self._lane.source.span())
         try:

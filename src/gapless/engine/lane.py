@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gapless.clock import Clock
 from gapless.engine import plan
 from gapless.engine.derive import Deriver
+from gapless.engine.flags import Switchboard
 from gapless.engine.lease import LeaseKeeper
 from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
@@ -28,3 +29,4 @@ class Lane:
     observer: Observer
     keeper: LeaseKeeper
     mender: Mender
+    switches: Switchboard

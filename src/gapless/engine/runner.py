@@ -12,6 +12,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.engine import plan
 from gapless.engine.derive import Deriver
+from gapless.engine.flags import Switchboard
 from gapless.engine.follow import Follower
 from gapless.engine.handlers import Handler, TableBinding
 from gapless.engine.lane import Lane
@@ -190,6 +191,7 @@ class Runner:
             observer=self._observer,
             keeper=keeper,
             mender=Mender(job.source, repairer, self._store, offload, self._clock),
+            switches=Switchboard(self._store, offload, self._clock),
         )
 
 

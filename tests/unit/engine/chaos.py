@@ -18,6 +18,7 @@ from typing import Any
 
 from gapless.declare import UInt256, bind, key
 from gapless.engine.derive import Deriver
+from gapless.engine.flags import Switchboard
 from gapless.engine.follow import Follower
 from gapless.engine.handlers import Handler
 from gapless.engine.lane import Lane
@@ -363,7 +364,18 @@ class Process:
         repairer = Repairer(self.source, stateless, store, offload, world.clock)
         mender = Mender(self.source, repairer, store, offload, world.clock)
         keeper: Any = self.keeper
-        return Lane(self.source, deriver, store, world.options, world.clock, offload, Observer(), keeper, mender)
+        return Lane(
+            self.source,
+            deriver,
+            store,
+            world.options,
+            world.clock,
+            offload,
+            Observer(),
+            keeper,
+            mender,
+            Switchboard(store, offload, world.clock),
+        )
 
     def set_trouble(self, trouble: float) -> None:
         self.source.trouble = trouble * 0.5

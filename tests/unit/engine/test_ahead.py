@@ -9,6 +9,7 @@ import pytest
 
 from gapless.clock import SystemClock
 from gapless.engine.ahead import FetchAhead, Weight
+from gapless.engine.flags import Switchboard
 from gapless.engine.lane import Lane
 from gapless.engine.observer import Observer
 from gapless.engine.plan import FollowOptions
@@ -25,7 +26,18 @@ def read(**options: Any) -> tuple[list[int], int]:
     for _ in range(BLOCKS):
         source.mine()
     none: Any = None
-    lane = Lane(source, none, none, FollowOptions(0, **options), SystemClock(), none, Observer(), none, none)
+    lane = Lane(
+        source,
+        none,
+        none,
+        FollowOptions(0, **options),
+        SystemClock(),
+        none,
+        Observer(),
+        none,
+        none,
+        Switchboard(none, none, SystemClock()),
+    )
 
     async def main() -> tuple[list[int], int]:
         taken: list[int] = []
