@@ -83,11 +83,11 @@ def tree(pid: int) -> list[int]:
     """The process and all that descend from it."""
     found = [pid]
     for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
+        try:
+            for children in Path(f"/proc/{one}/task").glob("*/children"):
                 found += [int(child) for child in children.read_text().split()]
-            except OSError:  # it ended meanwhile
-                continue
+        except OSError:  # it, or one of its threads, ended meanwhile
+            continue
     return found
 
 
