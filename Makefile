@@ -82,6 +82,10 @@ test: $(VENV)/.installed-anvil lint  ## everything the tests need, then lint and
 nightly: $(VENV)/.installed-anvil  ## the long tests: kills, long runs, simulations
 	$(PYTEST) -m slow --timeout 3600
 
+.PHONY: mutation
+mutation: $(VENV)/.installed-all  ## break the safety code in 200 ways, one at a time: a test must notice each
+	$(PY) -m tests.mutation
+
 .PHONY: bench
 bench: $(VENV)/.installed-anvil  ## measure this machine: logs/s, blocks/s, memory, CPU
 	$(PY) -m benchmarks
