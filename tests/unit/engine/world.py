@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -85,11 +86,19 @@ class World:
     async def running(self, **options: Any) -> AsyncIterator[Runner]:
         runner = self.runner(**options)
         task = asyncio.create_task(runner.run())
+        await asyncio.sleep(0)
+        # In a thread, so that virtual time stands still until the keeper's thread has begun.
+        await asyncio.to_thread(self._wait_led)
         try:
             yield runner
         finally:
             runner.stop()
             await task
+
+    def _wait_led(self) -> None:
+        until = time.monotonic() + 5
+        while time.monotonic() < until and not any(lease.live for lease in self.store.leases()):
+            time.sleep(0.001)
 
     def facts(self) -> list[tuple[int, int, int]]:
         columns, _ = self.store.facts(TABLE, 0, 10**9)
