@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -30,7 +30,7 @@ FOLDER = ROOT / "docs" / "runbooks"
 RUNBOOKS = sorted(FOLDER.glob("*.md"))
 SECTIONS = ["What you see", "What it means", "What to do", "It is over when"]
 WAIT_SECONDS_MAX = 40.0
-Trouble = Callable[[Reader], Iterator[None]]
+Trouble = Callable[[Reader], Generator[None]]
 
 
 def free_port() -> int:
@@ -49,15 +49,14 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 @pytest.mark.parametrize("document", RUNBOOKS, ids=lambda d: d.stem)
 def test_runbook(document: Path, reader: Reader) -> None:
     """Provoke the trouble, read the page, do what it says."""
-    trouble = TROUBLES[document.stem](reader)
-    next(trouble)
-    section = SECTIONS[0]
-    for block in blocks(document):
-        if block.section != section and block.section in SECTIONS[2:]:
-            next(trouble)
-        section = block.section if block.section in SECTIONS else section
-        reader.do(block)
-    trouble.close()
+    with closing(TROUBLES[document.stem](reader)) as trouble:
+        next(trouble)
+        section = SECTIONS[0]
+        for block in blocks(document):
+            if block.section != section and block.section in SECTIONS[2:]:
+                next(trouble)
+            section = block.section if block.section in SECTIONS else section
+            reader.do(block)
 
 
 @pytest.mark.parametrize("document", RUNBOOKS, ids=lambda d: d.stem)
@@ -123,7 +122,7 @@ def last_mode(running: Running) -> str:
     return ["", *re.findall(r'"event": "mode".*?"mode": "(\w+)"', running.said())][-1]
 
 
-def lag_grows(reader: Reader) -> Iterator[None]:
+def lag_grows(reader: Reader) -> Generator[None]:
     """An endpoint that takes a second for everything."""
     chain = ScriptedChain(seed=1)
     chain.mine(3_000, logs=1)
@@ -138,7 +137,7 @@ def lag_grows(reader: Reader) -> Iterator[None]:
         yield
 
 
-def endpoint_caught_lying(reader: Reader) -> Iterator[None]:
+def endpoint_caught_lying(reader: Reader) -> Generator[None]:
     """A liar that leaves logs out is alone at first; then an honest node is beside it, and everything is audited."""
     chain = ScriptedChain(seed=1)
     chain.mine(300, logs=4)
@@ -154,7 +153,7 @@ def endpoint_caught_lying(reader: Reader) -> Iterator[None]:
         yield
 
 
-def fork_too_deep(reader: Reader) -> Iterator[None]:
+def fork_too_deep(reader: Reader) -> Generator[None]:
     """A chain that replaces thirty blocks though all but the newest twelve were final."""
     chain = ScriptedChain(seed=1, finalized_distance=12)
     chain.mine(100, logs=2)
@@ -168,7 +167,7 @@ def fork_too_deep(reader: Reader) -> Iterator[None]:
         yield
 
 
-def source_idle(reader: Reader) -> Iterator[None]:
+def source_idle(reader: Reader) -> Generator[None]:
     """A chain that stands still."""
     chain = ScriptedChain(seed=1)
     chain.mine(50, logs=2)
@@ -230,7 +229,7 @@ def poisoned_chain() -> ScriptedChain:
     return chain
 
 
-def poison_block(reader: Reader) -> Iterator[None]:
+def poison_block(reader: Reader) -> Generator[None]:
     """A handler that raises in block 7."""
     with FakeNode(poisoned_chain()) as node:
         write_app(reader, node, independent=False)
@@ -241,7 +240,7 @@ def poison_block(reader: Reader) -> Iterator[None]:
         yield
 
 
-def quarantine_has_items(reader: Reader) -> Iterator[None]:
+def quarantine_has_items(reader: Reader) -> Generator[None]:
     """An independent handler that fails on one event."""
     with FakeNode(poisoned_chain()) as node:
         write_app(reader, node, independent=True)
@@ -252,7 +251,7 @@ def quarantine_has_items(reader: Reader) -> Iterator[None]:
         yield
 
 
-def database_of_another_app(reader: Reader) -> Iterator[None]:
+def database_of_another_app(reader: Reader) -> Generator[None]:
     """Two apps that are pointed at one SQLite file."""
     chain = ScriptedChain(seed=1)
     chain.mine(20, logs=2)
@@ -283,7 +282,7 @@ def change_format(reader: Reader, to: str) -> str:
     return str(before)
 
 
-def after_a_crash(reader: Reader) -> Iterator[None]:
+def after_a_crash(reader: Reader) -> Generator[None]:
     """SIGKILL in the middle of catching up."""
     chain = ScriptedChain(seed=1)
     chain.mine(800, logs=3)
@@ -312,7 +311,7 @@ def committed(reader: Reader) -> float:
     return float(found[1]) if found else 0.0
 
 
-def lease_flaps(reader: Reader) -> Iterator[None]:
+def lease_flaps(reader: Reader) -> Generator[None]:
     """Two instances, of which the leading one is frozen again and again; and a database that goes away."""
     chain = ScriptedChain(seed=1)
     chain.mine(50, logs=2)
@@ -344,7 +343,7 @@ def lease_flaps(reader: Reader) -> Iterator[None]:
         yield
 
 
-def disk_full(reader: Reader) -> Iterator[None]:
+def disk_full(reader: Reader) -> Generator[None]:
     """A small file system that somebody else fills while a run follows."""
     chain = ScriptedChain(seed=1)
     chain.mine(100, logs=20)
