@@ -141,7 +141,8 @@ class Follower:
                 self.led = True
             elif cursor.position < plan.target(head, self._options):
                 head = self._saw(await source.head(), start)
-            lane.keeper.require()
+            if lane.keeper.require() != fence:
+                raise LeaseLost(f"The lease {fence.name!r} was lost and taken again", source=self.name)
             self._failures = 0
 
     async def _watch_only(self) -> Head:
