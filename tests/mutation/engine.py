@@ -7,6 +7,8 @@ _FOLLOW = "unit/engine/test_follow.py"
 _DERIVE = "unit/engine/test_derive.py"
 _STATE = "unit/engine/test_state.py"
 _LEASE = "unit/engine/test_lease.py"
+_FORKS = "unit/engine/test_forks.py"
+_FLAGS = "unit/engine/test_flags.py"
 _CHAOS = "unit/engine/test_chaos.py::test_random_trouble_in_memory[0]"
 
 PLAN = (
@@ -180,6 +182,62 @@ FOLLOW = (
         "refusal = None and plan.refusal(self.name",
         "a fork beyond the bounds is undone",
         f"{_FOLLOW}::test_forks_beyond_bounds_halt",
+    ),
+    Mutant(
+        "fork-halts-at-first-sight",
+        "engine/follow.py",
+        "if refusal is not None and votes is plan.Votes.FOLLOW and patient:",
+        "if refusal is not None:",
+        "a node that lags or lies for a moment halts the run",
+        f"{_FORKS}::test_a_passing_impossibility_does_not_halt",
+    ),
+    Mutant(
+        "fork-below-confirmations-unseen",
+        "engine/follow.py",
+        "if found is not None and found != cursor:",
+        "if False:",
+        "a fork deeper than the confirmations is not noticed on a chain that stands still",
+        f"{_FORKS}::test_below_the_confirmations_a_fork_is_seen_too",
+    ),
+    Mutant(
+        "run-ends-on-a-dead-branch",
+        "engine/follow.py",
+        "        return found == cursor\n",
+        "        return True\n",
+        "a run ends on an entry that left the chain",
+        f"{_FORKS}::test_a_run_does_not_end_on_a_dead_branch",
+    ),
+    Mutant(
+        "replaced-block-taken-again",
+        "engine/pipeline.py",
+        "if first.cursor == stretch.replaced:",
+        "if False:",
+        "on a fork, the branch just left is written again",
+        f"{_FORKS}::test_what_was_replaced_is_not_written_again",
+    ),
+    Mutant(
+        "loop-without-waiting",
+        "engine/follow.py",
+        "if self._fruitless > 1:",
+        "if False:",
+        "a source that is quick to say nothing new is asked without a pause, for ever",
+        f"{_FORKS}::test_no_loop_runs_without_waiting[replicas]",
+    ),
+    Mutant(
+        "writing-cannot-be-switched-off",
+        "engine/follow.py",
+        "if not (await lane.switches.read()).writes_enabled:",
+        "if False:",
+        "a follower goes on committing after an operator switched writing off",
+        f"{_FLAGS}::test_writing_switched_off_and_on_again",
+    ),
+    Mutant(
+        "rollback-cannot-be-switched-off",
+        "engine/follow.py",
+        "if not (await self._lane.switches.read()).rollback_automation:",
+        "if False:",
+        "a fork is undone although an operator switched that off",
+        f"{_FLAGS}::test_rollback_switched_off_halts_at_a_fork",
     ),
     Mutant(
         "finality-lowered-by-a-lagging-endpoint",

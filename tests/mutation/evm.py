@@ -387,6 +387,14 @@ TRUST = (
         f"{_HEADS}::test_a_chain_that_changes_while_running_is_refused",
     ),
     Mutant(
+        "identity-unchecked-after-a-fetch",
+        "sources/evm/source.py",
+        "await self._guard.admit(endpoint, attempts.deadline)  # it may",
+        "pass  # it may",
+        "blocks of a node that took the address over in the middle of a fetch are used",
+        "unit/evm/test_source_movement.py::test_another_node_in_the_middle_of_a_fetch_is_refused",
+    ),
+    Mutant(
         "attempts-unbounded",
         "sources/evm/attempts.py",
         "if not candidates or self._asked > attempts_max or now >= self.deadline:",

@@ -85,7 +85,8 @@ def test_rollback_switched_off_halts_at_a_fork() -> None:
         world.store.set_flag("rollback_automation", "off")
         world.source.fork(2, [50], [51], [52], branch="b")
         with pytest.raises(Halted, match="rolling back is switched off"):
-            await world.runner().run()
+            async with asyncio.timeout(10):
+                await world.runner().run()
         assert world.facts() == before
         world.store.set_flag("rollback_automation", "on")
         async with world.running():

@@ -14,6 +14,8 @@ from gapless.errors import (
     WrongChain,
 )
 from gapless.model import Head
+from gapless.sources.evm.fetch import Part
+from gapless.sources.evm.reader import Reader
 from gapless.sources.evm.types import Wants
 from gapless.testing.behaviour import Behaviour
 from gapless.testing.block_lies import (
@@ -212,5 +214,28 @@ def test_another_chain_at_the_address_stops_everything(chain: ScriptedChain, oth
             async with evm_source([one, two]) as source:
                 with pytest.raises(WrongChain):
                     await source.identity()
+
+    run(main)
+
+
+def test_another_node_in_the_middle_of_a_fetch_is_refused(
+    chain: ScriptedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a connection was made anew while a range was read, nothing of it is used before it is known who answers."""
+
+    async def main() -> None:
+        async with FakeNode(chain) as node, evm_source([node]) as source:
+            head = await settled(source)
+            fetch = source._fetcher.fetch
+
+            async def fetched(reader: Reader, first: int, last: int, head: Head) -> Part:
+                part = await fetch(reader, first, last, head)
+                node.behave(OtherGenesis())
+                reader.endpoint.identity_checked_at = None  # as a new connection does
+                return part
+
+            monkeypatch.setattr(source._fetcher, "fetch", fetched)
+            with pytest.raises(WrongChain):
+                await source.fetch(20, 30, head=head)
 
     run(main)
