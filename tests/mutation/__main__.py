@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Check the checkers.")
     parser.add_argument("ids", nargs="*", help="only these mutants: all whose ids start so")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument("--workers", type=int, default=(os.cpu_count() or 1) + 1)
     parser.add_argument("--write", action="store_true", help=f"write {PAGE} and run nothing")
     chosen = parser.parse_args()
     if chosen.write:
