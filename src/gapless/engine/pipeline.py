@@ -62,8 +62,10 @@ class Pipeline:
         self._must_reset = True
 
     async def run(self, stretch: Stretch) -> Cursor:
-        """Commit the stretch; returns the new cursor. Raises ForkFound where an entry does not link, and whatever
-        fetching, deriving or committing raises; what was being committed is finished first."""
+        """Commit the stretch, or as much of it as there is before writing is switched off; returns the new cursor.
+
+        Raises ForkFound where an entry does not link, and whatever fetching, deriving or committing raises; what was
+        being committed is finished first."""
         await self._prepare(stretch)
         cursor = stretch.base
         ahead = FetchAhead(self._lane, self._weight, cursor.position + 1, stretch.goal, stretch.head)
@@ -72,6 +74,8 @@ class Pipeline:
         rewind_to = stretch.base if stretch.is_fork else None
         try:
             async for segment in ahead:
+                if not (await self._lane.switches.read()).writes_enabled:
+                    break
                 self._check_link(cursor, segment, stretch)
                 derivation = await self._derive(segment, stretch.head, rewind_to)
                 if committing is not None:
@@ -90,6 +94,8 @@ class Pipeline:
             finally:
                 if committing is not None:
                     await committing
+        if cursor == stretch.base and stretch.is_fork:
+            return stretch.stored  # Nothing was replaced: the state in memory is not the database's.
         self._must_reset = False
         return cursor
 

@@ -21,7 +21,7 @@ from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
 from gapless.engine.offload import Offload, Threads
 from gapless.engine.repair import Repairer
-from gapless.errors import ForkBeyondFinality, ForkTooDeep, HandlerFailed, LeaseHeld
+from gapless.errors import ForkBeyondFinality, ForkTooDeep, Halted, HandlerFailed, LeaseHeld
 from gapless.model import Fence, Mode
 from gapless.schema import Schema
 from gapless.sources import AnyDecoder, AnySource
@@ -35,7 +35,7 @@ _GRACE_SHARE = 0.6
 _CANCEL_SECONDS = 1.0
 _CLOSE_SECONDS_MIN = 0.5
 _LET_GO_SECONDS = 5.0
-_OF_ONE_SOURCE = (ForkTooDeep, ForkBeyondFinality, HandlerFailed)
+_OF_ONE_SOURCE = (ForkTooDeep, ForkBeyondFinality, HandlerFailed, Halted)
 """What says nothing about the other sources, nor about how this run was started."""
 
 log = structlog.get_logger("gapless.run")

@@ -30,7 +30,6 @@ from gapless.errors import (
     CommitUnknown,
     Contradiction,
     GaplessError,
-    LeaseLost,
     NothingToUndo,
     NotYetAvailable,
     SourceUnavailable,
@@ -42,6 +41,7 @@ from gapless.sources import SourceStatistics
 from gapless.store.memory import MemoryDatabase, MemoryStore
 from gapless.store.sqlite import SqliteStore
 from gapless.testing.fake_clock import FakeClock
+from unit.engine.keeper import Keeper
 from unit.engine.scripted import TABLE, ListDecoder, Payload
 
 
@@ -255,39 +255,6 @@ class Source:
 
     async def close(self) -> None:
         return
-
-
-class Keeper:
-    """A lease as the world hands it out; whoever had it before may not notice."""
-
-    last_error = None
-
-    def __init__(self) -> None:
-        self.held: Fence | None = None
-        self._changed = asyncio.Event()
-
-    @property
-    def fence(self) -> Fence | None:
-        return self.held
-
-    def require(self) -> Fence:
-        if self.held is None:
-            raise LeaseLost("not held")
-        return self.held
-
-    def refused(self, fence: Fence) -> None:
-        if self.held == fence:
-            self.held = None
-
-    def give(self, fence: Fence | None) -> None:
-        self.held = fence
-        self._changed.set()
-
-    async def wait_held(self) -> Fence:
-        while self.held is None:
-            self._changed.clear()
-            await self._changed.wait()
-        return self.held
 
 
 class FaultyStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,19 @@ class Both:
                 heard.setdefault(source, []).append(mode)
 
         jobs = [self.job(name, **options) for name in self.sources]
-        return Runner(jobs, self.schema, self.store, self.clock, Ear(), 5.0)
+        return Runner(jobs, self.schema, self.store, self.clock, Ear(), 1e5)
+
+    async def started(self, runner: Runner) -> asyncio.Task[None]:
+        """Virtual time stands still while something runs in a thread: until the keepers' threads have begun."""
+        task = asyncio.create_task(runner.run())
+        await asyncio.sleep(0)
+        await asyncio.to_thread(self._wait_led)
+        return task
+
+    def _wait_led(self) -> None:
+        until = time.monotonic() + 20
+        while time.monotonic() < until and sum(lease.live for lease in self.store.leases()) < len(self.sources):
+            time.sleep(0.001)
 
     def exact(self, name: str) -> bool:
         source, cursor = self.sources[name], self.store.cursor(name)
@@ -99,7 +112,7 @@ def test_forks_of_one_leave_the_other_alone() -> None:
 
     async def scenario() -> None:
         runner = both.runner()
-        task = asyncio.create_task(runner.run())
+        task = await both.started(runner)
         for n in range(5):
             both.sources["a"].fork(3 + n, *[[30 + n]] * (4 + n), branch=f"x{n}-")
             both.sources["b"].mine(40 + n)
@@ -119,7 +132,7 @@ def test_one_that_halts_does_not_stop_the_other(error: type[Exception]) -> None:
 
     async def scenario() -> None:
         runner = both.runner(reorg_positions_max=4)
-        task = asyncio.create_task(runner.run())
+        task = await both.started(runner)
         await both.until("a")
         await both.until("b")
         if error is HandlerFailed:
@@ -191,7 +204,7 @@ def test_one_that_fails_for_a_while_is_waited_for() -> None:
 
     async def scenario() -> None:
         runner = both.runner()
-        task = asyncio.create_task(runner.run())
+        task = await both.started(runner)
         await both.until("a")
         both.sources["a"].failures = [SourceUnavailable("gone")] * 20
         both.sources["a"].mine(60)
@@ -204,3 +217,41 @@ def test_one_that_fails_for_a_while_is_waited_for() -> None:
     both.clock.run(scenario())
     assert Mode.DEGRADED in both.heard["a"]
     assert Mode.DEGRADED not in both.heard["b"]
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_writing_is_switched_off_in_the_middle(fork: bool) -> None:
+    """The flag is obeyed within a second or two also while much is to be committed or a fork is followed, and what
+    goes on later goes on exactly."""
+    both = Both()
+    source = both.sources["a"]
+
+    async def scenario() -> None:
+        runner = both.runner()
+        task = await both.started(runner)
+        await both.until("a")
+        if fork:
+            source.fork(8, branch="x")
+        for n in range(40):
+            source.mine(n + 20, branch="x")
+        await asyncio.sleep(0.5)
+        both.store.set_flag("writes_enabled", "off")
+        slow = source.fetch
+
+        async def fetch(*args: Any, **kwargs: Any) -> Segment[Payload]:
+            await asyncio.sleep(1.0)
+            return await slow(*args, **kwargs)
+
+        source.fetch = fetch  # type: ignore[method-assign]
+        await asyncio.sleep(3.0)
+        before = both.store.cursor("a")
+        await asyncio.sleep(10.0)
+        assert both.store.cursor("a") == before
+        assert both.heard["a"][-1] is Mode.IDLE
+        source.fetch = slow  # type: ignore[method-assign]
+        both.store.set_flag("writes_enabled", None)
+        await both.until("a")
+        runner.stop()
+        await task
+
+    both.clock.run(scenario())

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gapless.clock import Clock, SystemClock
 from gapless.declare import UInt256, bind, key
+from gapless.engine.derive import Deriver
+from gapless.engine.flags import Switchboard
+from gapless.engine.follow import Follower
 from gapless.engine.handlers import Handler
+from gapless.engine.lane import Lane
+from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
+from gapless.engine.offload import Inline
 from gapless.engine.plan import FollowOptions
+from gapless.engine.repair import Repairer
 from gapless.engine.runner import Job, Runner
 from gapless.model import Mode
 from gapless.schema import Schema
 from gapless.store import Store
 from gapless.store.memory import MemoryStore
 from gapless.store.sqlite import SqliteStore
+from unit.engine.keeper import Keeper
 from unit.engine.scripted import TABLE, ListDecoder, ScriptedSource
 
 
@@ -77,28 +84,22 @@ class World:
         self.heard = Heard()
         self.handlers = (Handler("add", "token.Transfer", add),)
 
-    def runner(self, source: ScriptedSource | None = None, ttl_seconds: float = 1.0, **options: Any) -> Runner:
+    def runner(self, source: ScriptedSource | None = None, ttl_seconds: float = 1.0, **options: Any) -> Any:
         merged = FollowOptions(**{**self.options, **options})
+        if not isinstance(self.clock, SystemClock):
+            return Direct(self, merged)
         job = Job(source or self.source, ListDecoder(), self.handlers, (TOTAL,), merged)
         return Runner([job], SCHEMA, self.store, self.clock, self.heard, ttl_seconds)
 
     @asynccontextmanager
-    async def running(self, **options: Any) -> AsyncIterator[Runner]:
+    async def running(self, **options: Any) -> AsyncIterator[Any]:
         runner = self.runner(**options)
         task = asyncio.create_task(runner.run())
-        await asyncio.sleep(0)
-        # In a thread, so that virtual time stands still until the keeper's thread has begun.
-        await asyncio.to_thread(self._wait_led)
         try:
             yield runner
         finally:
             runner.stop()
             await task
-
-    def _wait_led(self) -> None:
-        until = time.monotonic() + 5
-        while time.monotonic() < until and not any(lease.live for lease in self.store.leases()):
-            time.sleep(0.001)
 
     def facts(self) -> list[tuple[int, int, int]]:
         columns, _ = self.store.facts(TABLE, 0, 10**9)
@@ -121,6 +122,45 @@ class World:
         async with asyncio.timeout(seconds):
             while not condition():
                 await asyncio.sleep(0.005)
+
+
+class Direct:
+    """A follower without threads and with a lease that nobody has to keep: for virtual time, which is not to run ahead
+    of threads."""
+
+    def __init__(self, world: World, options: FollowOptions) -> None:
+        self._store = world.store
+        self._keeper = Keeper()
+        source, decoder, handlers, bindings = world.source, ListDecoder(), world.handlers, (TOTAL,)
+        offload = Inline()
+        stateless = Deriver("s", decoder, handlers, bindings, None, 0)
+        repairer = Repairer(source, stateless, world.store, offload, world.clock)
+        self._follower = Follower(
+            Lane(
+                source,
+                Deriver("s", decoder, handlers, bindings, world.store.state, 1000),
+                world.store,
+                options,
+                world.clock,
+                offload,
+                world.heard,
+                cast("Any", self._keeper),
+                Mender(source, repairer, world.store, offload, world.clock),
+                Switchboard(world.store, offload, world.clock),
+            )
+        )
+
+    def stop(self) -> None:
+        self._follower.stop()
+
+    async def run(self) -> None:
+        fence = self._store.acquire("v1:s", "direct", 1e9)
+        assert fence is not None
+        self._keeper.give(fence)
+        try:
+            await self._follower.run()
+        finally:
+            self._store.release(fence)
 
 
 def change(source: ScriptedSource, draw: random.Random, branch: str) -> None:
