@@ -46,6 +46,9 @@ START_PAUSE_SECONDS = 1.0
 EARLY_SECONDS = 0.05
 """A wait for a new head that ends sooner, and again, for nothing new, is followed by a pause."""
 
+STANDBY_SECONDS = 1.0
+"""How often a standby says again what it waits for."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger("gapless.follow")
@@ -106,11 +109,13 @@ class Follower:
     async def _wait_lease(self) -> Fence:
         keeper = self._lane.keeper
         fence = keeper.fence
-        if fence is None:
+        while fence is None:
             trouble = keeper.last_error
             reason = "another process leads this source" if trouble is None else f"the lease is not known: {trouble}"
             self._lane.observer.mode(self.name, Mode.STANDBY, reason)
-            fence = await keeper.wait_held()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STANDBY_SECONDS):
+                    fence = await keeper.wait_held()
         self._lane.observer.lease(self.name, True, fence.token)
         return fence
 
