@@ -9,7 +9,6 @@ _STATE = "unit/engine/test_state.py"
 _LEASE = "unit/engine/test_lease.py"
 _FORKS = "unit/engine/test_forks.py"
 _FLAGS = "unit/engine/test_flags.py"
-_CHAOS = "unit/engine/test_chaos.py::test_random_trouble_in_memory[0]"
 
 PLAN = (
     Mutant(
@@ -269,7 +268,7 @@ FOLLOW = (
         "        self._pipeline.forget()  # somebody else may have led, and written, since\n",
         "",
         "back in the lead, state in memory is taken for the database's",
-        _CHAOS,
+        f"{_FOLLOW}::test_back_in_the_lead_nothing_in_memory_is_trusted",
     ),
     Mutant(
         "look-ahead-unbounded",
@@ -344,7 +343,7 @@ DERIVE = (
         "            elif trouble is not None:\n                raise trouble\n",
         "            elif False:\n                raise trouble\n",
         "a row that cannot be read is the handler's failure",
-        _CHAOS,
+        f"{_DERIVE}::test_a_database_that_is_away_is_not_the_handlers_failure",
     ),
     Mutant(
         "quarantined-items-dropped",

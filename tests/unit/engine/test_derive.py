@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from gapless.declare import UInt256, bind, key
 from gapless.engine.derive import Deriver
 from gapless.engine.handlers import Handler
 from gapless.engine.state import Key
+from gapless.errors import StoreUnavailable
 from gapless.model import Entry, Evidence, Segment
 from gapless.schema import Table
 from gapless.store import StateRow
@@ -137,6 +139,25 @@ def test_an_independent_handler_quarantines_the_event_alone() -> None:
     assert [c.values for c in batch.changes] == [("all", "3")]
     assert [row[3] for row in table(batch, "seen")] == ["1", "2"]
     assert [(q.item, q.consumer, q.reason) for q in batch.quarantined] == [("log:1", "add", "ValueError: thirteen")]
+
+
+def swallowing(transfer: Any, tables: Any) -> None:
+    with suppress(Exception):
+        add(transfer, tables)
+
+
+@pytest.mark.parametrize("function", [add, swallowing])
+@pytest.mark.parametrize("independent", [True, False])
+def test_a_database_that_is_away_is_not_the_handlers_failure(function: Any, independent: bool) -> None:
+    """Whatever the handler makes of it: nothing is quarantined, nobody is blamed, the segment is derived again later."""
+
+    def away(_table: Table, _keys: Sequence[Key]) -> dict[Key, StateRow]:
+        raise StoreUnavailable("the database is away")
+
+    handler = Handler("add", "token.Transfer", function, independent=independent)
+    lonely = Deriver("s", ListDecoder(), [handler], [TOTAL, SEEN], away, 1000)
+    with pytest.raises(StoreUnavailable):
+        lonely.derive(segment(0, [[1]]), finalized=-1)
 
 
 def test_a_stateless_derivation_skips_what_needs_state() -> None:

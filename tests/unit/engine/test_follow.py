@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
+from gapless.engine.derive import Deriver
 from gapless.engine.plan import Until
 from gapless.engine.repair import DISTRUSTED, find_damage
 from gapless.errors import (
@@ -20,7 +21,8 @@ from gapless.errors import (
     StartBeyondHead,
 )
 from gapless.model import Fence, Gap, Mode
-from unit.engine.world import World, change
+from unit.engine.scripted import ListDecoder
+from unit.engine.world import TOTAL, World, change
 
 
 def test_backfill_into_live_without_a_seam() -> None:
@@ -297,6 +299,33 @@ def test_a_lost_lease_stops_the_writing() -> None:
             await world.until(lambda: world.heard.modes[-1] is Mode.DEGRADED or Mode.STANDBY in world.heard.modes)
             await asyncio.sleep(0.05)
             assert world.facts() == [(0, 0, 20)]
+
+    asyncio.run(scenario())
+
+
+def test_back_in_the_lead_nothing_in_memory_is_trusted() -> None:
+    """Another process has led and changed state meanwhile: what was remembered of it is forgotten."""
+
+    async def scenario() -> None:
+        world = World()
+        world.source.mine(20)
+        async with world.running(ttl_seconds=0.9):
+            await world.until(world.exact)
+            [lease] = world.store.leases()
+            world.store.release(Fence(lease.name, lease.holder, lease.token))
+            theirs = world.store.acquire(lease.name, "intruder", 30.0)
+            assert theirs is not None
+            await world.until(lambda: world.heard.modes[-1] is Mode.STANDBY)
+            world.source.mine(21)
+            segment = await world.source.fetch(1, 1, head=await world.source.head())
+            other = Deriver("s", ListDecoder(), world.handlers, (TOTAL,), world.store.state, 100)
+            batch = other.derive(segment, finalized=-1).batch
+            assert batch is not None
+            world.store.commit(batch, world.store.cursor("s"), theirs)
+            assert world.exact()
+            world.store.release(theirs)
+            world.source.mine(22)
+            await world.until(world.exact)
 
     asyncio.run(scenario())
 
