@@ -260,7 +260,7 @@ FOLLOW = (
         "                if committing is not None:\n                    await committing\n",
         "                if committing is not None:\n                    committing.cancel()\n",
         "the batch that is being committed is lost when a run ends or is stopped",
-        f"{_FOLLOW}::test_a_failing_handler_stops_at_its_block",
+        "unit/engine/test_stopping.py::test_a_commit_under_way_is_finished",
     ),
     Mutant(
         "state-trusted-after-others-led",

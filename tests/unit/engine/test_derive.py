@@ -149,7 +149,7 @@ def swallowing(transfer: Any, tables: Any) -> None:
 @pytest.mark.parametrize("function", [add, swallowing])
 @pytest.mark.parametrize("independent", [True, False])
 def test_a_database_that_is_away_is_not_the_handlers_failure(function: Any, independent: bool) -> None:
-    """Whatever the handler makes of it: nothing is quarantined, nobody is blamed, the segment is derived again later."""
+    """Whatever the handler makes of it: nothing is quarantined, nobody is blamed, and the segment comes again."""
 
     def away(_table: Table, _keys: Sequence[Key]) -> dict[Key, StateRow]:
         raise StoreUnavailable("the database is away")
