@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,18 +151,20 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _watch(project: Project, store: Store, as_json: bool) -> None:
-    import threading
-
+    """Until Ctrl-C, taken as a signal: raised inside the database driver, a KeyboardInterrupt can get lost."""
     from rich.console import Console, Group
     from rich.live import Live
 
-    pause = threading.Event()
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, lambda _number, _frame: stopped.set())
     if as_json or not sys.stdout.isatty():
-        while True:
+        while not stopped.is_set():
             output.line(read(project, store)) if as_json else _print(read(project, store))
-            project.clock.wait(pause, _WATCH_SECONDS)
+            project.clock.wait(stopped, _WATCH_SECONDS)
+        raise typer.Exit(130)
     console = Console(highlight=False, emoji=False, markup=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+        while not stopped.is_set():
             live.update(Group(*_renderables(read(project, store))), refresh=True)
-            project.clock.wait(pause, _WATCH_SECONDS)
+            project.clock.wait(stopped, _WATCH_SECONDS)
+    raise typer.Exit(130)
