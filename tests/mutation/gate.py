@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -175,7 +176,8 @@ def judge_all(
     for mutant in mutants:
         by_killer.setdefault(mutant.node, []).append(mutant)
     verdicts: list[Verdict] = []
-    with tempfile.TemporaryDirectory(prefix="gapless-mutation-") as folder, ThreadPoolExecutor(workers) as pool:
+    ended = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="gapless-mutation-") as folder:
         shops: queue.SimpleQueue[Workshop] = queue.SimpleQueue()
         for number in range(workers):
             copy = Path(folder, str(number), "checkout")
@@ -188,10 +190,18 @@ def judge_all(
                 for verdict in _judge_group(shop, group):
                     verdicts.append(verdict)
                     report(verdict)
+                    if ended.is_set():
+                        return
             finally:
                 shops.put(shop)
 
-        list(pool.map(work, by_killer.values()))
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for future in [pool.submit(work, group) for group in by_killer.values()]:
+                future.result()
+        finally:
+            ended.set()  # Ctrl-C: what runs is finished, no more is begun
+            pool.shutdown(cancel_futures=True)
     return verdicts
 
 
