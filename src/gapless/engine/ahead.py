@@ -9,8 +9,8 @@ from typing import Any
 from gapless.engine.lane import Lane
 from gapless.model import Head, Segment
 
-_FADE = 0.8
-"""What an estimate keeps of itself when lighter segments come."""
+_FADE = 0.95
+"""What an estimate keeps of itself with each lighter segment: heavy blocks come in bursts."""
 
 
 class Weight:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from keyword import iskeyword
 from typing import Any
 
 from gapless.arrow import record_batch
 from gapless.digest import entry_digests
 from gapless.engine.handlers import Handler, TableBinding
 from gapless.engine.state import Key, Reader, StateCache
-from gapless.engine.tables import Tables
+from gapless.engine.tables import Tables, build_tables
 from gapless.errors import GaplessError, HandlerFailed
 from gapless.model import Cursor, Entry, Quarantined, Segment, Undo
 from gapless.schema import Rows, Table, canonical_json, python_column
@@ -68,7 +69,7 @@ class Deriver:
             (self._batched if handler.batch else self._single).setdefault(handler.event, []).append(handler)
         self._stateless = read_state is None
         self._cache = StateCache(read_state or _no_state, state_cache_rows_max)
-        self._tables = Tables(self._bindings, self._cache)
+        self._tables, self._facts = build_tables(self._bindings, self._cache)
         self._record_types: dict[str, Any] = {}
         self._skipped: set[str] = set()
         self._skipped_handlers: set[str] = set()
@@ -98,7 +99,7 @@ class Deriver:
         decoded = self._decoder.decode(segment)
         entries = segment.entries
         self._cache.begin_batch()
-        for facts in self._tables.facts:
+        for facts in self._facts:
             facts.begin_batch()
         quarantined = list(decoded.quarantined)
         done, failure = len(entries), None
@@ -109,7 +110,7 @@ class Deriver:
             if single_failure is not None:
                 done, failure = single_done, single_failure
         number, changes, undo = self._cache.take_batch()
-        rows = [*decoded.rows, *(facts.take(entries) for facts in self._tables.facts)]
+        rows = [*decoded.rows, *(facts.take(entries) for facts in self._facts)]
         if done < len(entries):
             entries = entries[:done]
             rows = [_head(r, done) for r in rows]
@@ -172,18 +173,18 @@ class Deriver:
 
     def _record_type(self, events: Events) -> Any:
         if events.name not in self._record_types:
-            typename = events.name.rsplit(".", 1)[-1]
+            name = events.name.rsplit(".", 1)[-1]
+            typename = name if name.isidentifier() and not iskeyword(name) else "Event"
             names = [c.name for c in events.rows.table.columns]
             self._record_types[events.name] = namedtuple(typename, names)
         return self._record_types[events.name]
 
     def _call(self, event: _Event, quarantined: list[Quarantined]) -> GaplessError | None:
         """Raises what reading state raised: a database that is away is not the handler's failure."""
-        facts_tables = self._tables.facts
         for handler in event.handlers:
-            for facts in facts_tables:
+            for facts in self._facts:
                 facts.begin_event(event.position, event.index)
-            marks = [facts.mark() for facts in facts_tables]
+            marks = [facts.mark() for facts in self._facts]
             self._cache.savepoint()
             error = _raised(handler, event.record, self._tables)
             trouble = self._cache.take_trouble()
@@ -204,7 +205,7 @@ class Deriver:
 
     def _take_back(self, marks: Sequence[int]) -> None:
         self._cache.rollback()
-        for facts, mark in zip(self._tables.facts, marks, strict=True):
+        for facts, mark in zip(self._facts, marks, strict=True):
             facts.cut(mark)
 
     # --- batch handlers ---------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ class Deriver:
         self, decoded: Decoded, entries: Sequence[Entry], quarantined: list[Quarantined]
     ) -> tuple[int, GaplessError | None]:
         done, failure = len(entries), None
-        for facts in self._tables.facts:
+        for facts in self._facts:
             facts.end_events()
         for events in decoded.events:
             for handler in self._batched.get(events.name, ()):
@@ -237,17 +238,17 @@ class Deriver:
                 continue
             if not handler.independent:
                 return done, _failed(self._source, handler, _Event(entry.position, -1, None, ()), error)
-            quarantined.append(_quarantined(self._source, handler, _Event(entry.position, -1, None, ()), error))
+            quarantined.append(_quarantined_rows(self._source, handler, entry.position, rows, error))
         return len(entries), None
 
-    def _try_batch(self, handler: Handler, rows: Rows) -> Exception | None:
+    def _try_batch(self, handler: Handler, rows: Rows) -> BaseException | None:
         if not len(rows):
             return None
-        marks = [facts.mark() for facts in self._tables.facts]
+        marks = [facts.mark() for facts in self._facts]
         try:
             handler.function(record_batch(rows.table, rows.columns), self._tables)
-        except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
-            for facts, mark in zip(self._tables.facts, marks, strict=True):
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
+            for facts, mark in zip(self._facts, marks, strict=True):
                 facts.cut(mark)
             return error
         return None
@@ -257,10 +258,10 @@ class StateUnavailable(GaplessError):
     """A stateless derivation met a handler that needs state."""
 
 
-def _raised(handler: Handler, record: Any, tables: Tables) -> Exception | None:
+def _raised(handler: Handler, record: Any, tables: Tables) -> BaseException | None:
     try:
         handler.function(record, tables)
-    except Exception as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
         return error
     return None
 
@@ -280,7 +281,7 @@ def _head(rows: Rows, entries: int) -> Rows:
     return replace(rows, columns=tuple(c[:kept] for c in rows.columns), counts=counts)
 
 
-def _failed(source: str, handler: Handler, event: _Event, error: Exception) -> HandlerFailed:
+def _failed(source: str, handler: Handler, event: _Event, error: BaseException) -> HandlerFailed:
     where = f"block {event.position}"
     if event.index >= 0:
         where += f", transaction {event.record.transaction_hash}, log {event.index}"
@@ -295,13 +296,25 @@ def _failed(source: str, handler: Handler, event: _Event, error: Exception) -> H
     return failure
 
 
-def _quarantined(source: str, handler: Handler, event: _Event, error: Exception) -> Quarantined:
-    record = {} if event.record is None else {k: str(v) for k, v in event.record._asdict().items()}
+def _quarantined(source: str, handler: Handler, event: _Event, error: BaseException) -> Quarantined:
     return Quarantined(
         source=source,
         position=event.position,
-        item=f"log:{event.index}" if event.index >= 0 else "block",
+        item=f"log:{event.index}",
         consumer=handler.name,
         reason=f"{type(error).__name__}: {error}",
-        payload=canonical_json(record),
+        payload=canonical_json({k: None if v is None else str(v) for k, v in event.record._asdict().items()}),
+    )
+
+
+def _quarantined_rows(source: str, handler: Handler, position: int, rows: Rows, error: BaseException) -> Quarantined:
+    """An entry that a batch handler could not take, with all its events."""
+    names = [c.name for c in rows.table.columns]
+    return Quarantined(
+        source=source,
+        position=position,
+        item="block",
+        consumer=handler.name,
+        reason=f"{type(error).__name__}: {error}",
+        payload=canonical_json([dict(zip(names, row, strict=True)) for row in zip(*rows.columns, strict=True)]),
     )

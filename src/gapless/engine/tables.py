@@ -140,13 +140,10 @@ class FactTable(Generic[T]):
 
 
 class Tables:
-    """The user's tables of one source, by class or by name."""
+    """The user's tables of one source, by class or by name. It has no public names of its own: each would be one that a
+    user's table could not have."""
 
-    def __init__(self, bindings: Sequence[TableBinding], cache: StateCache) -> None:
-        built: list[tuple[TableBinding, Any]] = [
-            (b, StateTable[Any](b, cache) if b.is_state else FactTable[Any](b)) for b in bindings
-        ]
-        self.facts: list[FactTable[Any]] = [t for b, t in built if not b.is_state]
+    def __init__(self, built: Sequence[tuple[TableBinding, Any]]) -> None:
         self._by_type: Mapping[type[Any], Any] = {b.row_type: t for b, t in built}
         self._by_name: Mapping[str, Any] = {b.table.name: t for b, t in built}
 
@@ -164,3 +161,11 @@ class Tables:
         except KeyError:
             known = ", ".join(sorted(self._by_name)) or "none"
             raise AttributeError(f"no table {name!r}; this source has: {known}") from None
+
+
+def build_tables(bindings: Sequence[TableBinding], cache: StateCache) -> tuple[Tables, list[FactTable[Any]]]:
+    """What handlers see, and the fact tables in it for the deriver."""
+    built: list[tuple[TableBinding, Any]] = [
+        (b, StateTable[Any](b, cache) if b.is_state else FactTable[Any](b)) for b in bindings
+    ]
+    return Tables(built), [t for b, t in built if not b.is_state]

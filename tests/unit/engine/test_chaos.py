@@ -20,7 +20,7 @@ from unit.engine import chaos
 from unit.engine.chaos import World
 
 SEEDS, SEEDS_AT_ONCE = 200, 20
-SQLITE_SEEDS = 40
+SQLITE_SEEDS = 20
 NOTABLE = (106, 111, 312, 1698)
 """Seeds that found something once: a cursor left on a dead branch below confirmations; finality forgotten by a report;
 an ancestor guessed too low because whoever was asked lagged."""
