@@ -223,11 +223,11 @@ FOLLOW = (
         f"{_FORKS}::test_no_loop_runs_without_waiting[replicas]",
     ),
     Mutant(
-        "writing-cannot-be-switched-off",
-        "engine/follow.py",
-        "if not (await lane.switches.read()).writes_enabled:",
-        "if False:",
-        "a follower goes on committing after an operator switched writing off",
+        "flags-not-read",
+        "engine/flags.py",
+        "        if name in stored:\n",
+        "        if False:\n",
+        "what an operator switched off goes on",
         f"{_FLAGS}::test_writing_switched_off_and_on_again",
     ),
     Mutant(
@@ -276,7 +276,7 @@ FOLLOW = (
         " and len(self._ahead) < segments_max:",
         ":",
         "fetching runs ahead without limit",
-        "unit/engine/test_ahead.py::test_the_look_ahead_is_bounded",
+        "unit/engine/test_ahead.py::test_everything_comes_in_order_within_the_bound",
     ),
     Mutant(
         "look-ahead-bytes-unbounded",
@@ -284,7 +284,7 @@ FOLLOW = (
         "if self._ahead and (heavy or not self._weight.known):",
         "if False:",
         "fetched bytes pile up in memory without limit",
-        "unit/engine/test_ahead.py::test_the_look_ahead_is_bounded_in_bytes",
+        "unit/engine/test_ahead.py::test_bytes_ahead_are_bounded",
     ),
     Mutant(
         "start-tried-for-ever",

@@ -121,7 +121,7 @@ class Workshop:
                 return Run(None, {}, f"did not end within {RUN_SECONDS_MAX:g} s\n{said[-2000:]}")
         last = said.rstrip().rsplit("\n", 1)[-1]
         counts = {kind: int(number) for number, kind in _COUNT.findall(last)}
-        return Run(process.returncode, counts, said[-3000:])
+        return Run(process.returncode, counts, f"pytest ended with {process.returncode}\n{said[-3000:]}")
 
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
