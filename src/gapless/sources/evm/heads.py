@@ -19,7 +19,7 @@ from gapless.errors import BadAnswer, MethodMissing, RequestRefused, SourceError
 from gapless.model import Cursor, FinalityRule, Head
 from gapless.sources.evm.endpoints import Endpoint, Pool
 from gapless.sources.evm.hints import Hints
-from gapless.sources.evm.identity import Guard, number_of
+from gapless.sources.evm.identity import Guard, number_of, time_of
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.rpc import HEAD, Call
 from gapless.sources.evm.rpc import Head as HeadBlock
@@ -229,7 +229,7 @@ class Heads:
             latest, tagged = await self._latest(endpoint, deadline), None
         await self._guard.admit(endpoint, deadline)  # it may have been connected anew for this answer
         cursor = Cursor(number_of(latest.number, label), latest.hash.lower())
-        time_us = number_of(latest.timestamp, label) * 1_000_000
+        time_us = time_of(latest.timestamp, label)
         endpoint.standing.head = cursor.position
         finalized = await self._finalized(endpoint, cursor, time_us, tagged, deadline)
         self.tracker.observe(label, Sight(cursor, time_us, finalized, self._clock.monotonic()), self._distrusted())
@@ -275,7 +275,7 @@ class Heads:
             block = (await endpoint.call(call, HEAD, deadline=deadline, quick=True)).value
             if block is None:
                 raise BadAnswer(f"{endpoint.label} has no block {position} though its head is {head}")
-            return number_of(block.timestamp, endpoint.label) * 1_000_000
+            return time_of(block.timestamp, endpoint.label)
 
         known = self.tracker.finalized_of(endpoint.label)
         if known is not None and known < 0:

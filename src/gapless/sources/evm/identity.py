@@ -18,6 +18,8 @@ from gapless.sources.evm.rpc import HEAD, TEXT, Call
 
 _CHAIN_ID = Call("eth_chainId")
 _GENESIS = Call("eth_getBlockByNumber", ("0x0", False))
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999."""
 
 
 class Guard:
@@ -84,3 +86,15 @@ def number_of(text: str, label: str) -> int:
         return int(text, 16)
     except ValueError as error:
         raise BadAnswer(f"{label} answered with {text[:40]!r} in the place of a number") from error
+
+
+def time_of(text: str, label: str) -> int:
+    """A block's time in microseconds since 1970 UTC. Raises BadAnswer where it is none, or lies beyond the year 9999,
+    where no TIMESTAMP reaches."""
+    seconds = number_of(text, label)
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise BadAnswer(
+            f"{label} gave a block of {seconds} seconds after 1970, which is beyond the year 9999; the chain does not "
+            "count seconds, or the endpoint lies"
+        )
+    return seconds * 1_000_000

@@ -36,7 +36,7 @@ from gapless.sources.evm.endpoints import Endpoint, Pool
 from gapless.sources.evm.fetch import Fetcher, Part
 from gapless.sources.evm.heads import Heads
 from gapless.sources.evm.hints import Hints
-from gapless.sources.evm.identity import Guard
+from gapless.sources.evm.identity import Guard, time_of
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import Reader, together
 from gapless.sources.evm.standing import Need
@@ -298,7 +298,7 @@ class EvmSource:
                     position=int(header.number, 16),
                     id=header.hash,
                     parent_id=header.parent_hash,
-                    time_us=int(header.timestamp, 16) * 1_000_000,
+                    time_us=time_of(header.timestamp, label),
                     evidence=evidence,
                     served_by=label,
                     audited=audited,
@@ -306,7 +306,7 @@ class EvmSource:
                 for header, evidence, audited in zip(part.headers, part.evidence, part.audited, strict=True)
             )
         except ValueError as error:
-            raise BadAnswer(f"{label} gave a block whose number or time is none ({error})") from error
+            raise BadAnswer(f"{label} gave a block whose number is none ({error})") from error
         payload = EvmPayload(part.headers, part.logs, part.transactions, part.receipts)
         return Segment(self.name, entries, payload, size_bytes)
 
