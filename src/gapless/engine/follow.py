@@ -19,7 +19,7 @@ import structlog
 
 from gapless.engine import plan
 from gapless.engine.flags import READ_EVERY_SECONDS
-from gapless.engine.fork import Prober
+from gapless.engine.judge import Judge, Unsettled
 from gapless.engine.lane import Lane
 from gapless.engine.pipeline import ForkFound, Pipeline, Stretch
 from gapless.engine.report import Reporter
@@ -64,6 +64,7 @@ class Follower:
         self._stopping = asyncio.Event()
         self._reporter = Reporter(self.name, lane.store, lane.clock, lane.offload, lane.observer)
         self._pipeline = Pipeline(lane, self._committed)
+        self._judge = Judge(lane, self._reporter, self._stand)
         self._head_changed_at = lane.clock.monotonic()
         self._seen: Cursor | None = None
         """The source's own newest entry, as it named it last."""
@@ -261,64 +262,12 @@ class Follower:
     # --- forks ------------------------------------------------------------------------------------------------------
 
     async def _switch(self, start: int, fence: Fence) -> tuple[Cursor, Head]:
-        """Move to the branch the source follows now: find the common ancestor and replace what is above it, once the
-        endpoints agree, or have had the time to. Raises ForkTooDeep and ForkBeyondFinality only when they still say
-        so after several looks: a node that lags, syncs or lies must not halt the run."""
-        looks = 0
-        while True:
-            cursor = await self._read_cursor(start)
-            head = self._saw(await self._lane.source.head(), start)
-            fork = await self._find_fork(cursor, start)
-            if fork is None or fork.parted is None:
-                same = fork is not None and fork.ancestor == cursor
-                return cursor, self._settle(cursor, head, known=same)
-            refusal = plan.refusal(self.name, cursor, fork, self._reporter.final, self._options.reorg_positions_max)
-            goal = plan.replacement(cursor, head, self._options)
-            if refusal is None and fork.ancestor is not None and goal <= fork.ancestor.position:
-                return (
-                    cursor,
-                    head,
-                )  # The node went back without another branch yet: keep what we have until it has one.
-            opinions = await self._lane.source.opinions(fork.parted.position)
-            votes = plan.votes(*plan.count(fork.parted, opinions.values()))
-            if votes is plan.Votes.STAY:
-                return cursor, self._settle(cursor, head, known=True)
-            patient = looks >= self._options.fork_looks_max
-            if refusal is not None and votes is plan.Votes.FOLLOW and patient:
-                raise refusal
-            if refusal is None and fork.ancestor is not None and (votes is plan.Votes.FOLLOW or patient):
-                return await self._replace(cursor, fork.ancestor, fork.parted, goal, head, start, fence), head
-            if patient:
-                raise self._disputed(cursor, fork)
-            await self._look_again(looks, refusal or self._disputed(cursor, fork))
-            looks += 1
-
-    async def _find_fork(self, cursor: Cursor, start: int) -> plan.Fork | None:
-        lane = self._lane
-        if cursor.id == "":
-            return plan.Fork(cursor)
-        depth_max = self._options.reorg_positions_max
-        return await Prober(lane.source, lane.store, lane.offload, cursor, start, depth_max).fork()
-
-    async def _look_again(self, looks: int, why: GaplessError) -> None:
-        log.warning("looking again at a fork", source=self.name, reason=str(why))
-        await self._reporter.mode(Mode.DEGRADED, f"looking again: {why.what}")
-        pause_seconds = self._options.fork_pause_seconds * 2**looks
-        await self._lane.clock.sleep(min(pause_seconds, self._options.retry_seconds_max))
-
-    def _disputed(self, cursor: Cursor, fork: plan.Fork) -> Contradiction:
-        ancestor = "none" if fork.ancestor is None else str(fork.ancestor.position)
-        return Contradiction(
-            f"Some endpoints still have the last committed entries, others replaced them (common: {ancestor})",
-            kind="disputed",
-            source=self.name,
-            position=cursor.position,
-        )
-
-    async def _replace(
-        self, cursor: Cursor, ancestor: Cursor, parted: Cursor | None, goal: int, head: Head, start: int, fence: Fence
-    ) -> Cursor:
-        depth = cursor.position - ancestor.position
+        """Move to the branch the source follows now, where that is judged right."""
+        verdict = await self._judge.judge(start)
+        cursor, head, fork = verdict.cursor, verdict.head, verdict.fork
+        if fork is None or fork.ancestor is None:
+            return cursor, head
+        ancestor, depth = fork.ancestor, cursor.position - fork.ancestor.position
         if not (await self._lane.switches.read()).rollback_automation:
             raise Halted(
                 f"The chain replaced {depth} entries above {ancestor.position}, and rolling back is switched off",
@@ -328,38 +277,21 @@ class Follower:
                 "again.",
             )
         log.warning("fork", source=self.name, depth=depth, ancestor=ancestor.position, replaced=cursor.id)
-        goal = min(goal, ancestor.position + SPANS_PER_RUN * self._lane.source.span())
+        goal = min(verdict.goal, ancestor.position + SPANS_PER_RUN * self._lane.source.span())
         try:
-            return await self._pipeline.run(Stretch(ancestor, cursor, goal, head, start, fence, parted))
+            stretch = Stretch(ancestor, cursor, goal, head, start, fence, fork.parted)
+            return await self._pipeline.run(stretch), head
         except ForkFound as error:
-            raise Contradiction(
+            raise Unsettled(
                 "The chain changed again while a fork was being followed",
                 kind="unlinked",
                 source=self.name,
                 position=ancestor.position + 1,
             ) from error
 
-    def _settle(self, cursor: Cursor, head: Head, *, known: bool) -> Head:
-        """It looked like a fork, but the committed cursor is on the chain, or nobody can tell. At the cursor's own
-        height an endpoint names another head than the rest: the cursor it is. Above, the blocks served do not link:
-        ask again, elsewhere."""
-        if not known and head.latest.position >= cursor.position:
-            raise NotYetAvailable(
-                "The endpoint asked does not have the entries to compare with the committed ones yet",
-                source=self.name,
-                position=cursor.position,
-            )
-        if head.latest.position > cursor.position:
-            raise Contradiction(
-                "The blocks fetched do not link to the committed one, which is still on the chain",
-                kind="unlinked",
-                source=self.name,
-                position=cursor.position + 1,
-            )
-        if head.latest.position == cursor.position and head.latest.id != cursor.id:
-            log.warning("an endpoint names another head", source=self.name, position=cursor.position)
-            return replace(head, latest=cursor)
-        return head
+    async def _stand(self, start: int) -> tuple[Cursor, Head]:
+        cursor = await self._read_cursor(start)
+        return cursor, self._saw(await self._lane.source.head(), start)
 
     # --- looking around ---------------------------------------------------------------------------------------------
 

@@ -90,6 +90,11 @@ class Source(Protocol[P_co]):
         are asked only where there is no other. One endpoint's word is no reason to undo what the rest still have."""
         ...
 
+    def doubt(self, labels: frozenset[str]) -> None:
+        """These endpoints are on a chain of their own: for a while their heads do not count, and they are asked for
+        blocks only where no other can give them."""
+        ...
+
     def take_liars(self) -> frozenset[str]:
         """Labels of endpoints newly caught in a lie since the last call: what they served un-audited must be
         fetched again elsewhere."""

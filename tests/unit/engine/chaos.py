@@ -246,6 +246,9 @@ class Source:
                 found[label] = Cursor(position, view[position].id) if position < len(view) else None
         return found
 
+    def doubt(self, labels: frozenset[str]) -> None:
+        return
+
     def take_liars(self) -> frozenset[str]:
         liars, self.liars = self.liars, frozenset()
         return liars

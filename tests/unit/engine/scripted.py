@@ -124,6 +124,9 @@ class ScriptedSource:
     async def opinions(self, position: int) -> dict[str, Cursor | None]:
         return {self.served_by: (await self.cursors([position]))[0]}
 
+    def doubt(self, labels: frozenset[str]) -> None:
+        return
+
     def take_liars(self) -> frozenset[str]:
         liars, self.liars = self.liars, frozenset()
         return liars

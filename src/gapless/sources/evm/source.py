@@ -142,6 +142,15 @@ class EvmSource:
             answers = await together([ask(endpoint) for endpoint in asked])
         return dict(answer for answer in answers if answer is not None)
 
+    def doubt(self, labels: frozenset[str]) -> None:
+        """These endpoints are on a chain of their own: for a while their heads do not count, and they are asked for
+        blocks only where no other can give them."""
+        now = self._clock.monotonic()
+        for endpoint in self._pool.endpoints:
+            if endpoint.label in labels:
+                endpoint.standing.doubted(now)
+                self._heads.tracker.discredit(endpoint.label, now)
+
     def span(self) -> int:
         """Positions one `fetch` should ask for, as learned from the endpoint that would be asked."""
         return self._pool.ranked(Need())[0].pieces.size

@@ -26,6 +26,8 @@ _BULK_MEMORY_SECONDS = 60.0
 """Older measurements of large answers are forgotten, so that an endpoint that was slow once is tried again."""
 _PRUNED_MEMORY_SECONDS = 600.0
 """How long an endpoint without old blocks is passed over for them; then it may have got them."""
+_DOUBT_SECONDS = 60.0
+"""How long an endpoint that was seen on a chain of its own is asked last, and its head not counted."""
 _DECREASE = 0.5
 _RATE_MIN = 0.2
 """Requests per second below which pacing does not go."""
@@ -174,6 +176,10 @@ class Standing:
         self.lies += 1
         self.last_error = what
         self._distrust_until = now + self._options.distrust_seconds
+
+    def doubted(self, now: float) -> None:
+        """It is on a chain that others are not on. No lie that could be shown: it may be cut off from them."""
+        self._distrust_until = max(self._distrust_until, now + _DOUBT_SECONDS)
 
     def lacks(self, now: float, position: int) -> None:
         """It no longer has what is at or below this position."""
