@@ -25,9 +25,11 @@ class SqlLeases(SqlReads):
         return self._lease_transact(lambda s: self._grant(s, name, holder, ttl_seconds))
 
     def _grant(self, s: Session, name: str, holder: str, ttl_seconds: float) -> Fence | None:
+        # No conflict target: with one, Postgres checks only its index for rows under way, and two who create the row at
+        # once can wait for each other at the table's other one.
         s.run(
             f'INSERT INTO {self._names.leases} ("name", "holder", "token", "expires") VALUES (?, ?, 0, ?)'
-            ' ON CONFLICT ("name") DO NOTHING',
+            " ON CONFLICT DO NOTHING",
             *(name, "", timestamp_text(0)),
         )
         expires = self._names.text_of(LEASES, "expires")
