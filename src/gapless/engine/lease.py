@@ -19,13 +19,14 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from gapless.clock import Clock
+from gapless.engine.offload import Heartbeat, Heartbeats, ThreadHeartbeat
 from gapless.errors import InvariantViolation, LeaseLost
 from gapless.model import Fence
 from gapless.store import LeaseStore
@@ -87,20 +88,28 @@ def _is_gone(holder: str, asker: str) -> bool:
 class LeaseKeeper:
     """Takes, keeps and gives up the lease of one source. `start` and `stop` are called on the loop."""
 
-    def __init__(self, store: LeaseStore, name: str, holder: str, ttl_seconds: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: LeaseStore,
+        name: str,
+        holder: str,
+        ttl_seconds: float,
+        clock: Clock,
+        heartbeats: Heartbeats | None = None,
+    ) -> None:
         self._store = store
         self.name = name
         self.holder = holder
         self._ttl_seconds = ttl_seconds
         self._clock = clock
-        self._stop = threading.Event()
+        self._heartbeats = heartbeats or partial(ThreadHeartbeat, clock)
         self._lock = threading.Lock()
         self._fence: Fence | None = None
         self._trusted_until = 0.0
         self._tick = clock.monotonic()
         self._changed: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._heartbeat: Heartbeat | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._leader = ""
         """Who is waited for, as last said."""
@@ -137,8 +146,9 @@ class LeaseKeeper:
         self._changed = asyncio.Event()
         self._tick = self._clock.monotonic()
         self._ticker = asyncio.create_task(self._keep_ticking(), name=f"tick {self.name}")
-        self._thread = threading.Thread(target=self._run, name=f"lease {self.name}", daemon=True)
-        self._thread.start()
+        pause_seconds = self._ttl_seconds / _RENEWALS_PER_LEASE
+        self._heartbeat = self._heartbeats(f"lease {self.name}", self._attempt, pause_seconds, self._give_up)
+        self._heartbeat.start()
 
     def try_take(self) -> Fence | None:
         """Take the lease now or not at all; raises StoreError. Before `start`."""
@@ -165,11 +175,10 @@ class LeaseKeeper:
     async def stop(self, timeout_seconds: float = 10.0) -> None:
         """Stop renewing and give the lease up, so that a standby need not wait for it to expire. Where the store does
         not answer in time the lease runs out by itself."""
-        self._stop.set()
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, timeout_seconds)
+        if self._heartbeat is not None:
+            await self._heartbeat.end(timeout_seconds)
 
     # --- the loop's side --------------------------------------------------------------------------------------------
 
@@ -178,13 +187,9 @@ class LeaseKeeper:
             self._tick = self._clock.monotonic()
             await self._clock.sleep(self._ttl_seconds / 10)
 
-    # --- the thread's side ------------------------------------------------------------------------------------------
+    # --- the heartbeat's side ---------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        pause_seconds = self._ttl_seconds / _RENEWALS_PER_LEASE
-        while not self._stop.is_set():
-            self._attempt()
-            self._clock.wait(self._stop, pause_seconds)
+    def _give_up(self) -> None:
         fence = self._fence
         self._set(None, 0.0)
         if fence is not None:

@@ -1,4 +1,4 @@
-"""Where synchronous work runs: the writing thread, the deriving thread, a reading thread.
+"""Where synchronous work runs: the writing thread, the deriving thread, a reading thread, a heartbeat's thread.
 
 One writing thread means one writing connection and commits in order. The simulation runs everything inline instead.
 """
@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, Protocol, TypeVar
+
+from gapless.clock import Clock
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -29,6 +31,47 @@ class Offload(Protocol):
     async def close(self, timeout_seconds: float) -> bool:
         """Wait so long for what is running, and refuse what is not. False where something still runs after that."""
         ...
+
+
+class Heartbeat(Protocol):
+    """Calls something again and again beside the event loop, which may be frozen; when it ends, something else once."""
+
+    def start(self) -> None: ...
+
+    async def end(self, timeout_seconds: float) -> None:
+        """End it, and wait so long for the last call."""
+        ...
+
+
+Heartbeats = Callable[[str, Callable[[], None], float, Callable[[], None]], Heartbeat]
+"""Makes one: its name, what it calls, the seconds between two calls, and the last call."""
+
+
+class ThreadHeartbeat:
+    """In a thread of its own, which does not keep the process from ending."""
+
+    def __init__(
+        self, clock: Clock, name: str, beat: Callable[[], None], pause_seconds: float, last: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._beat = beat
+        self._pause_seconds = pause_seconds
+        self._last = last
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def end(self, timeout_seconds: float) -> None:
+        self._ending.set()
+        await asyncio.to_thread(self._thread.join, timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._beat()
+            self._clock.wait(self._ending, self._pause_seconds)
+        self._last()
 
 
 class Threads:

@@ -6,18 +6,19 @@ Each takes the lease for as long as it writes, so it never races a follower; ver
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
 from gapless.clock import Clock
 from gapless.engine import plan
 from gapless.engine.derive import Deriver
 from gapless.engine.observer import Observer
-from gapless.engine.offload import Threads
+from gapless.engine.process import Process, ThisProcess
 from gapless.engine.repair import Damage, Repaired, Repairer, find_damage, record_damage
 from gapless.engine.runner import STOP_SECONDS_MAX, Job, Runner, led, stateless_deriver
 from gapless.engine.verify import Mismatch, Verification, Verifier, fold_state, no_rows
 from gapless.errors import NotReady, UsageError
-from gapless.model import Cursor
+from gapless.model import Cursor, Fence
 from gapless.schema import Schema
 from gapless.store import Store, StoredSource
 
@@ -64,7 +65,16 @@ def bounds(store: Store, source: str) -> Bounds:
 class Operator:
     """Operations on one source of an app."""
 
-    def __init__(self, job: Job, schema: Schema, store: Store, clock: Clock, lease_ttl_seconds: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        schema: Schema,
+        store: Store,
+        clock: Clock,
+        lease_ttl_seconds: float,
+        process: Process | None = None,
+    ) -> None:
+        self._process = process or ThisProcess(clock)
         self._job = job
         self._schema = schema
         self._store = store
@@ -76,6 +86,9 @@ class Operator:
     def has_state(self) -> bool:
         return any(b.is_state for b in self._job.bindings)
 
+    def _led(self) -> AbstractAsyncContextManager[Fence]:
+        return led(self._store, self._schema, self.name, self._ttl_seconds, self._clock, self._process)
+
     def damage(self, *, record: bool) -> list[Damage]:
         """What is missing or damaged; with `record`, also written into the gap ledger."""
         found = find_damage(self._store, self.name)
@@ -85,11 +98,11 @@ class Operator:
 
     async def repair(self, damages: Sequence[Damage], progress: Progress = _no_progress) -> Repaired:
         """Fetch damaged ranges again and put them right. Stops at the first range that cannot be."""
-        offload = Threads()
+        offload = self._process.offload(1)
         total = sum(d.last - d.first + 1 for d in damages)
         entries = changed = 0
         try:
-            async with led(self._store, self._schema, self.name, self._ttl_seconds, self._clock) as fence:
+            async with self._led() as fence:
                 head = await self._job.source.head()
                 deriver = stateless_deriver(self._job)
                 repairer = Repairer(self._job.source, deriver, self._store, offload, self._clock)
@@ -113,7 +126,13 @@ class Operator:
         await self.rewind(first - 1)
         options = replace(self._job.options, until=committed.cursor.position)
         runner = Runner(
-            [replace(self._job, options=options)], self._schema, self._store, self._clock, observer, self._ttl_seconds
+            [replace(self._job, options=options)],
+            self._schema,
+            self._store,
+            self._clock,
+            observer,
+            self._ttl_seconds,
+            self._process,
         )
         await runner.run()
         entries = committed.cursor.position - first + 1
@@ -135,9 +154,9 @@ class Operator:
             if not rows:
                 raise NotReady(f"Block {to} is missing", source=self.name, todo="Run `gapless repair` first.")
             ancestor = rows[0].entry.cursor
-        offload = Threads()
+        offload = self._process.offload(1)
         try:
-            async with led(self._store, self._schema, self.name, self._ttl_seconds, self._clock) as fence:
+            async with self._led() as fence:
                 # In a thread: it may take long, and a loop that stands still gives the lease away.
                 return await offload.write(lambda: self._store.rewind(self.name, ancestor, committed.cursor, fence))
         finally:

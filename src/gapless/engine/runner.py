@@ -16,10 +16,11 @@ from gapless.engine.flags import Switchboard
 from gapless.engine.follow import Follower
 from gapless.engine.handlers import Handler, TableBinding
 from gapless.engine.lane import Lane
-from gapless.engine.lease import LeaseKeeper, holder_name
+from gapless.engine.lease import LeaseKeeper
 from gapless.engine.mend import Mender
 from gapless.engine.observer import Observer
-from gapless.engine.offload import Offload, Threads
+from gapless.engine.offload import Offload
+from gapless.engine.process import Process, ThisProcess
 from gapless.engine.repair import Repairer
 from gapless.errors import ForkBeyondFinality, ForkTooDeep, Halted, HandlerFailed, LeaseHeld
 from gapless.model import Fence, Mode
@@ -71,7 +72,9 @@ class Runner:
         clock: Clock,
         observer: Observer,
         lease_ttl_seconds: float,
+        process: Process | None = None,
     ) -> None:
+        self._process = process or ThisProcess(clock)
         self._jobs = tuple(jobs)
         self._schema = schema
         self._store = store
@@ -93,7 +96,7 @@ class Runner:
 
         Raises the first error an operator must see to: at once where a source could not even begin, so that a person
         who just started it sees why; else when the others have ended, which it does not keep from going on."""
-        offload = Threads(derivers_max=max(1, len(self._jobs)))
+        offload = self._process.offload(max(1, len(self._jobs)))
         keepers = [self._keeper(job) for job in self._jobs]
         self._followers = [
             Follower(self._lane(job, keeper, offload)) for job, keeper in zip(self._jobs, keepers, strict=True)
@@ -169,7 +172,8 @@ class Runner:
 
     def _keeper(self, job: Job) -> LeaseKeeper:
         name = lease_name(self._schema, job.source.name)
-        return LeaseKeeper(self._store, name, holder_name(), self._lease_ttl_seconds, self._clock)
+        process = self._process
+        return LeaseKeeper(self._store, name, process.holder, self._lease_ttl_seconds, self._clock, process.heartbeat)
 
     def _lane(self, job: Job, keeper: LeaseKeeper, offload: Offload) -> Lane:
         deriver = Deriver(
@@ -201,9 +205,12 @@ async def _closed(source: AnySource, timeout_seconds: float) -> None:
 
 
 @asynccontextmanager
-async def led(store: Store, schema: Schema, source: str, ttl_seconds: float, clock: Clock) -> AsyncIterator[Fence]:
+async def led(
+    store: Store, schema: Schema, source: str, ttl_seconds: float, clock: Clock, process: Process | None = None
+) -> AsyncIterator[Fence]:
     """Lead a source for the length of one command. Raises LeaseHeld where a process is following it."""
-    keeper = LeaseKeeper(store, lease_name(schema, source), holder_name(), ttl_seconds, clock)
+    process = process or ThisProcess(clock)
+    keeper = LeaseKeeper(store, lease_name(schema, source), process.holder, ttl_seconds, clock, process.heartbeat)
     taken = keeper.try_take()
     if taken is None:
         holders = [lease.holder for lease in store.leases() if lease.name == keeper.name and lease.live]
