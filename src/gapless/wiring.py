@@ -89,7 +89,7 @@ def build_source(wired: Wired, store: Store | None, clock: Clock) -> AnySource:
     from gapless.sources.evm.source import EvmSource
 
     settings = wired.settings
-    options = _evm_options(settings)
+    options = evm_options(settings)
     if isinstance(settings, ReplaySettings):
         from gapless.sources.replay import open_recording
 
@@ -124,10 +124,11 @@ def _connected(name: str, urls: Sequence[str], options: EvmOptions, wants: Wants
 
 def build_source_at(wired: Wired, url: str, clock: Clock) -> AnySource:
     """The same source through one other endpoint: for `verify --against`."""
-    return _connected(wired.name, [url], _evm_options(wired.settings), wired.decoder.wants(), clock)
+    return _connected(wired.name, [url], evm_options(wired.settings), wired.decoder.wants(), clock)
 
 
-def _evm_options(settings: Chain) -> EvmOptions:
+def evm_options(settings: Chain) -> EvmOptions:
+    """A configured chain's options."""
     from gapless.sources.evm.options import EvmOptions
     from gapless.sources.evm.types import Verify
     from gapless.sources.evm.verify import ChainHashing
@@ -157,11 +158,18 @@ def _evm_options(settings: Chain) -> EvmOptions:
 
 
 async def build_job(
-    app: App, wired: Wired, store: Store, clock: Clock, *, until: plan.Until | int = plan.Until.FOREVER
+    app: App,
+    wired: Wired,
+    store: Store,
+    clock: Clock,
+    *,
+    until: plan.Until | int = plan.Until.FOREVER,
+    source: AnySource | None = None,
 ) -> Job:
-    """Everything the engine needs to follow one source."""
+    """Everything the engine needs to follow one source. `source`: taken in the place of the configured one, and closed
+    where this fails, as that would be."""
     settings = wired.settings
-    source = build_source(wired, store, clock)
+    source = source or build_source(wired, store, clock)
     try:
         bound = store.source(wired.name)
         start = bound.start if bound is not None else await resolve_start(source, settings.start)
