@@ -273,6 +273,56 @@ class NothingToUndo(StoreError):
     exit_code = 4
 
 
+# --- journal -------------------------------------------------------------------------------------------------------
+
+
+class JournalError(GaplessError):
+    """The journal could not do what was asked."""
+
+
+class JournalUnavailable(JournalError):
+    """The journal cannot be reached, its disk failed, or it was closed. Nothing that was not acknowledged is promised:
+    open it again, and append again what got no answer."""
+
+    retryable = True
+    exit_code = 3
+
+
+class JournalDiskFull(JournalUnavailable):
+    """The journal's disk has no space left."""
+
+
+class JournalFull(JournalError):
+    """The journal stands at its high water, and did not fall to its low water in time. Nothing was appended."""
+
+    retryable = True
+    exit_code = 3
+
+
+class JournalLocked(JournalError):
+    """Another process or another handle has this journal open."""
+
+    exit_code = 4
+
+
+class JournalTrimmed(JournalError):
+    """The records asked for were trimmed: every consumer of that time had acknowledged them."""
+
+    exit_code = 4
+
+
+class JournalDamaged(JournalError):
+    """Records that were durable cannot be read any more: `first` to `last` are lost, and why is said. Records before
+    and after them are intact; reading on after `last` is the consumer's decision, never the journal's."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, first: int, last: int, todo: str | None = None) -> None:
+        super().__init__(what, todo=todo)
+        self.first = first
+        self.last = last
+
+
 # --- running -------------------------------------------------------------------------------------------------------
 
 
