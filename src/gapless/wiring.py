@@ -59,19 +59,20 @@ def _decoder(app: App, source: str) -> EvmDecoder:
     return EvmDecoder(source, contracts, datasets, subscribed, prefix)
 
 
-def open_store(config: Config, schema: Schema, clock: Clock, *, create: bool) -> Store:
-    """The configured database, opened. Raises what `Store.open` raises, and MissingExtra."""
-    store = _store(config, clock)
+def open_store(config: Config, schema: Schema, clock: Clock, *, create: bool, check_pages: bool = False) -> Store:
+    """The configured database, opened; with `check_pages` one that is a file is read as a whole first, for damage.
+    Raises what `Store.open` raises, and MissingExtra."""
+    store = _store(config, clock, check_pages)
     store.open(schema, create=create)
     return store
 
 
-def _store(config: Config, clock: Clock) -> Store:
+def _store(config: Config, clock: Clock, check_pages: bool) -> Store:
     settings = config.store
     if settings.url.startswith("sqlite:"):
-        from gapless.store.sqlite import SqliteStore
+        from gapless.store.sqlite import SqliteOptions, SqliteStore
 
-        return SqliteStore(settings.url.removeprefix("sqlite:///"), clock)
+        return SqliteStore(settings.url.removeprefix("sqlite:///"), clock, SqliteOptions(check_pages=check_pages))
     from gapless.store.postgres import PostgresStore
     from gapless.store.postgres_connection import PostgresOptions
 

@@ -279,7 +279,7 @@ def test_a_newer_database_is_refused(path: Path) -> None:
 
 
 def test_a_damaged_file_is_named(path: Path) -> None:
-    """Reading damaged pages is an error that names the file; `quick_check` finds them when opening."""
+    """Reading damaged pages is an error that names the file; `check_pages` finds them when opening."""
     with filled(path, Chain(seed=3).extend(200)):
         pass
     size = path.stat().st_size
@@ -292,15 +292,15 @@ def test_a_damaged_file_is_named(path: Path) -> None:
         store.facts(TRANSFERS, 0, 1000)
     store.close()
     with pytest.raises(StoreError, match=r"some\.db is damaged"):
-        SqliteStore(path, options=SqliteOptions(quick_check=True)).open(SCHEMA, create=False)
+        SqliteStore(path, options=SqliteOptions(check_pages=True)).open(SCHEMA, create=False)
 
 
-def test_a_sound_file_passes_the_quick_check(path: Path) -> None:
+def test_a_sound_file_passes_the_check(path: Path) -> None:
     """And is opened as always."""
     chain = Chain(seed=4).extend(5)
     with filled(path, chain):
         pass
-    store = SqliteStore(path, options=SqliteOptions(quick_check=True))
+    store = SqliteStore(path, options=SqliteOptions(check_pages=True))
     store.open(SCHEMA, create=True)
     assert_holds(store, chain)
     store.close()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FREE_BYTES_LOW = 5 * 10**9
 _FREE_BYTES_MIN = 10**8
+_READ_BYTES_MAX = 2**30
+"""A larger SQLite file is not read as a whole here; `gapless verify` does."""
 _SYNCS = 5
 _SYNC_SECONDS_SLOW = 0.05
 _DURABLE = {"fsync": "on", "full_page_writes": "on"}
@@ -32,10 +34,13 @@ def examine_store(findings: Findings, project: Project) -> None:
     from gapless.wiring import open_store
 
     url = project.config.store.url
+    check_pages = False
     if url.startswith("sqlite:"):
-        _examine_disk(findings, Path(url.removeprefix("sqlite:///")).parent, project.clock)
+        file = Path(url.removeprefix("sqlite:///"))
+        _examine_disk(findings, file.parent, project.clock)
+        check_pages = file.exists() and file.stat().st_size <= _READ_BYTES_MAX
     try:
-        open_store(project.config, project.schema, project.clock, create=False).close()
+        open_store(project.config, project.schema, project.clock, create=False, check_pages=check_pages).close()
         # Opened once more for writing: durability is set and read back, and a read-only file shows.
         store = open_store(project.config, project.schema, project.clock, create=True)
     except MissingDatabase as error:

@@ -57,11 +57,11 @@ class Project:
         return self._wired[1]
 
     @contextmanager
-    def store(self, *, create: bool = False) -> Iterator[Store]:
+    def store(self, *, create: bool = False, check_pages: bool = False) -> Iterator[Store]:
         """The database, open for the length of the block."""
         from gapless.wiring import open_store
 
-        opened = open_store(self.config, self.schema, self.clock, create=create)
+        opened = open_store(self.config, self.schema, self.clock, create=create, check_pages=check_pages)
         try:
             yield opened
         finally:

@@ -35,13 +35,15 @@ def verify(
 ) -> None:
     """Derive a range again and compare.
 
-    Every row of every fact table is compared with what the source says now; state tables too where the range is all
-    that is stored. With the URL of another database of the same app, the recorded digests are compared instead.
+    Every row of every fact table is compared with what the source says now. Where the range is all that is stored,
+    state tables are compared too, and a SQLite file is searched for damage. With the URL of another database of the
+    same app, the recorded digests are compared instead.
     Exit code 1 on any difference."""
     wanted = parse_range(range_)
     project = load(config)
     name = project.source(source)
-    with project.store() as store:
+    everything = wanted.first is None and wanted.last is None
+    with project.store(check_pages=everything) as store:
         if against is not None and against.startswith(("sqlite:", "postgresql:", "postgres:")):
             found = _compare_stores(project, store, name, wanted, against)
         else:

@@ -168,6 +168,10 @@ class Operator:
         verifier = Verifier(self._job.source, stateless_deriver(self._job), self._store, self._schema)
         verification = await verifier.verify(first, last, head)
         committed = bounds(self._store, self.name)
+        if last == committed.cursor.position:
+            beyond = verifier.beyond(last)
+            if bounds(self._store, self.name) == committed:  # else it is followed, and they are new ones
+                verification = replace(verification, mismatches=(*verification.mismatches, *beyond))
         if not self.has_state or (first, last) != (committed.start, committed.cursor.position):
             return verification
         job = self._job

@@ -22,7 +22,7 @@ from gapless.store import Batch, StateRow, Store
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """One entry's rows of one table differ. Digests are of the table's rows of that entry; for table
-    `gapless_entries` they are the block ids or recorded digests themselves."""
+    `gapless_entries` they are the block ids, recorded digests or other columns themselves."""
 
     position: int
     table: str
@@ -83,12 +83,28 @@ class Verifier:
     def _compare_entries(self, batch: Batch, first: int, last: int) -> list[Mismatch]:
         stored = {s.entry.position: s for s in self._store.entries(batch.source, first, last)}
         found = []
-        for entry, digest in zip(batch.entries, batch.digests, strict=True):
+        for entry, digest, count in zip(batch.entries, batch.digests, batch.counts, strict=True):
             row = stored.get(entry.position)
             if row is None or row.entry.id != entry.id:
                 found.append(Mismatch(entry.position, "gapless_entries", "" if row is None else row.entry.id, entry.id))
-            elif row.digest != digest and not self._deriver.has_state:
-                found.append(Mismatch(entry.position, "gapless_entries", row.digest, digest))
+                continue
+            said = [(row.entry.parent_id, entry.parent_id), (str(row.entry.time_us), str(entry.time_us))]
+            if not self._deriver.has_state:
+                said += [(row.digest, digest), (str(row.rows), str(count))]
+            found += [Mismatch(entry.position, "gapless_entries", a, b) for a, b in said if a != b][:1]
+        return found
+
+    def beyond(self, cursor: int) -> list[Mismatch]:
+        """What is stored above a cursor that has not moved: nothing may be. A damaged log leaves it behind."""
+        name, last = self._source.name, 2**63 - 1
+        found = [
+            Mismatch(s.entry.position, "gapless_entries", s.entry.id, "")
+            for s in self._store.entries(name, cursor + 1, last)
+        ]
+        for table in self._facts:
+            columns, positions = self._store.facts(table, cursor + 1, last)
+            lines = Rows(table, tuple(columns), (len(positions),)).lines if positions else []
+            found += [Mismatch(p, table.name, _digest(s), "") for p, s in _by_position(lines, positions).items()]
         return found
 
     def _compare_table(self, table: Table, derived: Rows | None, batch: Batch, first: int, last: int) -> list[Mismatch]:

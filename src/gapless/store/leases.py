@@ -69,7 +69,7 @@ class SqlLeases(SqlReads):
         with self._reading() as s:
             rows = s.run(f'SELECT "name", "holder", "token", {expires} FROM {self._names.leases} ORDER BY "name"')
             now_us = self._now_us(s)
-        return [LeaseRow(r[0], r[1], r[2], (micros(r[3]) - now_us) / 1e6) for r in rows]
+            return [LeaseRow(r[0], r[1], r[2], (micros(r[3]) - now_us) / 1e6) for r in rows]
 
 
 def _later(now_us: int, seconds: float) -> str:

@@ -74,7 +74,7 @@ class SqlLedger(SqlStore):
                 + ' ORDER BY "id"',
                 *(() if source is None else (source,)),
             )
-        return [QuarantineRow(r[0], Quarantined(*r[1:7]), micros(r[7]), r[8]) for r in rows]
+            return [QuarantineRow(r[0], Quarantined(*r[1:7]), micros(r[7]), r[8]) for r in rows]
 
     def discard_quarantine(self, ids: Sequence[int]) -> int:
         def work(s: Session) -> int:
@@ -135,19 +135,19 @@ class SqlLedger(SqlStore):
                 f' FROM {self._names.cursors} WHERE "source" = ?',
                 source,
             )
-        if not rows:
-            return SourceReport()
-        mode, reason, head, head_time, finalized, updated_at, reorgs, deepest = rows[0]
-        return SourceReport(
-            mode=Mode(mode),
-            reason=reason,
-            head=head,
-            head_time_us=None if head_time is None else micros(head_time),
-            finalized=finalized,
-            updated_us=micros(updated_at),
-            reorgs=reorgs,
-            reorg_deepest=deepest,
-        )
+            if not rows:
+                return SourceReport()
+            mode, reason, head, head_time, finalized, updated_at, reorgs, deepest = rows[0]
+            return SourceReport(
+                mode=Mode(mode),
+                reason=reason,
+                head=head,
+                head_time_us=None if head_time is None else micros(head_time),
+                finalized=finalized,
+                updated_us=micros(updated_at),
+                reorgs=reorgs,
+                reorg_deepest=deepest,
+            )
 
     def _ensure_cursor_row(self, s: Session, source: str) -> None:
         """A source has its row from its first sign of life: a report may come before it is known what the source is."""

@@ -27,7 +27,7 @@ from gapless.schema import Schema
 from gapless.store.ddl import POSTGRES, quote
 from gapless.store.opening import SqlOpening
 from gapless.store.select import check_select
-from gapless.store.session import Session, lease_lost
+from gapless.store.session import Session, lease_lost, legible
 from gapless.store.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class PostgresStore(SqlOpening):
 
     @contextmanager
     def _reading(self, *, together: bool = False) -> Iterator[Session]:
-        with self._borrowed() as connection:
+        with legible(self.url), self._borrowed() as connection:
             session = self._sessions.PostgresSession(connection)
             if together:
                 with connection.transaction():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from types import NoneType
 from typing import Any
 
 from gapless.model import Coverage, Cursor, Entry, Evidence, StoredEntry, Undo
@@ -19,6 +20,7 @@ Key = tuple[str | None, ...]
 _KEYS_MAX = 100
 """Keys asked for in one statement."""
 _ROWS_AT_ONCE = 1000
+_TEXT_OR_NONE = frozenset({str, NoneType})
 _POSITIONS_MAX = 250_000
 """Entries whose rows are counted in one statement."""
 
@@ -48,10 +50,10 @@ class SqlReads(SqlEntries):
                 f' FROM {self._names.entries} WHERE "source" = ? AND "position" BETWEEN ? AND ? ORDER BY "position"',
                 *(source, first, last),
             )
-        return [
-            StoredEntry(Entry(r[0], r[1], r[2], micros(r[3]), Evidence(r[4]), r[5], bool(r[6])), r[7], r[8])
-            for r in rows
-        ]
+            return [
+                StoredEntry(Entry(r[0], r[1], r[2], micros(r[3]), Evidence(r[4]), r[5], bool(r[6])), r[7], r[8])
+                for r in rows
+            ]
 
     def served_unaudited(self, source: str, served_by: str) -> list[tuple[int, int]]:
         with self._reading() as s:
@@ -137,8 +139,8 @@ class SqlReads(SqlEntries):
                 f" WHERE {quote(table.position_column)} BETWEEN ? AND ? ORDER BY {order}",
                 *(first, last),
             )
-        rows = in_order(table, self._canonical(table, rows), self.dialect.unordered)
-        return columns_of(table, rows)
+            rows = in_order(table, self._canonical(table, rows), self.dialect.unordered)
+            return _texts(table, *columns_of(table, rows))
 
     def state(self, table: Table, keys: Sequence[Key]) -> dict[Key, StateRow]:
         found: dict[Key, StateRow] = {}
@@ -163,6 +165,8 @@ class SqlReads(SqlEntries):
 
     def _state_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> Iterator[StateRow]:
         for row in self._canonical(table, rows):
+            if not _TEXT_OR_NONE.issuperset(map(type, row[:-1])):
+                raise TypeError(f"a row of {table.name} that is not text")
             yield StateRow(row[:-1], int(row[-1] or 0))
 
     def state_before(self, source: str, ancestor: int) -> list[Undo]:
@@ -186,3 +190,12 @@ class SqlReads(SqlEntries):
                     values[i] = canonical_json(json.loads(values[i]))
             fixed.append(tuple(values))
         return fixed
+
+
+def _texts(table: Table, columns: list[Column_], positions: list[int]) -> tuple[list[Column_], list[int]]:
+    """The columns, which must be text throughout, and NULL only where the table has it: SQLite believes what a damaged
+    row says about its own types. Raises TypeError."""
+    for column, values in zip(table.columns, columns, strict=True):
+        if not (_TEXT_OR_NONE if column.nullable else {str}).issuperset(map(type, values)):
+            raise TypeError(f"a value of {table.name}.{column.name} in {positions[0]}..{positions[-1]} is not text")
+    return columns, positions

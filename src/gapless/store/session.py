@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from gapless.clock import Clock
-from gapless.errors import InvariantViolation, LeaseLost
+from gapless.errors import InvariantViolation, LeaseLost, StoreError
 from gapless.model import Fence, StateChange
 from gapless.schema import Rows, Schema, Table
 from gapless.store.ddl import Dialect, Names
@@ -94,6 +96,21 @@ class SqlStore(ABC):
 def micros(text: str) -> int:
     """Microseconds since 1970 UTC of a canonical timestamp."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+
+
+@contextmanager
+def legible(url: str) -> Iterator[None]:
+    """What is read must be what was written: bytes that are no text, a time that is none, a mode that does not exist
+    mean a damaged file or somebody's hand, and are no accident of this program."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+        said = " ".join(str(error).split())
+        raise StoreError(
+            f"{url} holds something that Gapless did not write: {said}",
+            todo="It is damaged or was altered: `gapless doctor` looks. `gapless replay --range A..B` writes a range"
+            " anew; where that fails too, restore the database from a backup, or remove it and index again.",
+        ) from error
 
 
 def printable(text: str) -> str:

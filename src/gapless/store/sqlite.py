@@ -23,7 +23,7 @@ from gapless.model import Fence
 from gapless.store.ddl import SQLITE
 from gapless.store.opening import SqlOpening
 from gapless.store.select import check_select
-from gapless.store.session import Session, lease_lost
+from gapless.store.session import Session, lease_lost, legible
 from gapless.store.sqlite_connection import (
     SqliteSession,
     create_file,
@@ -57,8 +57,8 @@ class SqliteOptions:
     """Write-ahead pages after which a commit also makes a checkpoint."""
     size_bytes_max: int | None = None
     """The file never grows beyond this: commits raise DiskFull instead."""
-    quick_check: bool = False
-    """Look for damage when opening: reads the whole file."""
+    check_pages: bool = False
+    """Look for damage when opening, indexes against tables included: reads the whole file."""
 
 
 class SqliteStore(SqlOpening):
@@ -96,7 +96,7 @@ class SqliteStore(SqlOpening):
             if create:
                 create_file(self.path)
                 self._open_writer()
-            if self.options.quick_check:
+            if self.options.check_pages:
                 self._check_pages()
         return True
 
@@ -157,7 +157,7 @@ class SqliteStore(SqlOpening):
 
     def _check_pages(self) -> None:
         with self._reading() as s:
-            found = [str(row[0]) for row in s.run("PRAGMA quick_check(3)")]
+            found = [str(row[0]) for row in s.run("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
             raise StoreError(
                 f"{self.path} is damaged: {'; '.join(found)}",
@@ -190,7 +190,7 @@ class SqliteStore(SqlOpening):
 
     @contextmanager
     def _reading(self, *, together: bool = True) -> Iterator[Session]:  # noqa: ARG002 - always together, at no cost
-        with self._explained():
+        with self._explained(), legible(self.url):
             with self._idle_lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
@@ -234,7 +234,7 @@ class SqliteStore(SqlOpening):
 
     def query(self, sql: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         statement = check_select(sql)
-        with self._explained():
+        with self._explained(), legible(self.url):
             connection = open_connection(self.path, self.options.busy_timeout_seconds, write=False)
             try:
                 return run_select(connection, statement, limit, self.options.query_timeout_seconds, self._clock)

@@ -196,7 +196,9 @@ def in_words(error: apsw.Error, path: Path) -> StoreError:
             return StoreError(
                 f"A row does not fit the tables of {path}: {error}", todo="Nothing of the batch was kept."
             )
-    return StoreError(f"SQLite could not do what was asked of {path}: {error}")
+    return StoreError(
+        f"SQLite could not do what was asked of {path}: {error}", todo="`gapless doctor` looks for damage."
+    )
 
 
 def read_only(path: Path) -> ReadOnlyStore:
