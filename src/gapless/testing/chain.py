@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import shake_256
+from typing import Self
 
 from gapless.errors import UsageError
 from gapless.sources.evm import prove
@@ -190,10 +191,24 @@ class ScriptedChain:
             self._drop(depth, stale=False)
         self._announce([])
 
-    def copy(self) -> ScriptedChain:
+    def adopt(self, branch: Sequence[ScriptedBlock]) -> None:
+        """Switch to a branch that was made before, here or by a copy: its blocks replace what stands from the first
+        one's height on. Raises UsageError where it does not link."""
+        with self.lock:
+            parent = self.block(branch[0].number - 1)
+            if parent is None or branch[0].parent_hash != parent.hash:
+                raise UsageError(f"No block of the chain is the parent of block {branch[0].number} of this branch")
+            self._drop(self.height - parent.number, stale=True)
+            for block in branch:
+                self._append(block)
+                known = self._stale.get(block.number, [])
+                self._stale[block.number] = [old for old in known if old.hash != block.hash]
+        self._announce(list(branch))
+
+    def copy(self) -> Self:
         """An independent chain with the same past: another node of the same network. Listeners are not copied."""
         with self.lock:
-            twin = ScriptedChain.__new__(ScriptedChain)
+            twin = type(self).__new__(type(self))
             twin.__dict__.update(
                 self.__dict__,
                 lock=threading.RLock(),

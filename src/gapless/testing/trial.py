@@ -43,7 +43,7 @@ class Trial:
         from gapless.wiring import wire
 
         self._app = copy.copy(app)
-        self._app._config = _moved(app.config, rpc, addresses or {})  # noqa: SLF001 - the app of this trial only
+        self._app._config = moved(app.config, rpc, addresses or {})  # noqa: SLF001 - the app of this trial only
         self._clock = clock or SystemClock(seed=1)
         self._schema, self._wired = wire(self._app)
         (self._source,) = self._wired
@@ -92,7 +92,7 @@ class Trial:
         return [{c.name: from_text(c, v) for c, v in zip(table.columns, row, strict=True)} for row in rows]
 
 
-def _moved(config: Config, rpc: tuple[str, ...], addresses: Mapping[str, str]) -> Config:
+def moved(config: Config, rpc: tuple[str, ...], addresses: Mapping[str, str]) -> Config:
     """The configuration with other endpoints and addresses."""
     from gapless.config import EvmSource
 
