@@ -29,11 +29,17 @@ class Attempts:
         self.must_audit = False
         """Two endpoints differed and nothing decided between them: no answer passes without a comparison."""
         self._asked = 0
+        self._late = False
         self._failures: Counter[str] = Counter()
         self._useless: set[str] = set()
         self._errors: dict[str, SourceError] = {}
         self._doubted: set[str] = set()
         self._confirm: Endpoint | None = None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it was the time that was spent, not the attempts."""
+        return self._late or self._clock.monotonic() >= self.deadline
 
     async def next_endpoint(self) -> Endpoint:
         """Whom to ask now, after a pause where all were asked before. Raises the verdict when attempts or time are
@@ -54,6 +60,7 @@ class Attempts:
             pause = max(backoff_seconds(self._clock.random(), failures, self._options), rest)
             pause = min(pause, self._options.backoff_max_seconds)
             if now + pause >= self.deadline:
+                self._late = True
                 raise self._verdict()
             await self._clock.sleep(pause)
         if self._asked > 1:

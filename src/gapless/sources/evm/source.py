@@ -170,6 +170,8 @@ class EvmSource:
                 except SourceError as error:
                     for label in attempts.boasters():
                         self._heads.tracker.discredit(label, self._clock.monotonic())
+                    if attempts.out_of_time:
+                        self._ask_for_less(last - first + 1)
                     await self._diagnose(error, attempts, last, head)
                     raise
                 try:
@@ -212,6 +214,12 @@ class EvmSource:
             if not (error.retryable or isinstance(error, MethodMissing | HistoryPruned)):
                 raise error
             attempts.failed(endpoint, error)
+
+    def _ask_for_less(self, positions: int) -> None:
+        """So many took longer than one fetch may take, though each request was in time: the next one, which may be made
+        of any endpoint, is smaller."""
+        for endpoint in self._pool.endpoints:
+            endpoint.pieces.failed(min(positions, endpoint.pieces.size))
 
     async def _diagnose(self, error: SourceError, attempts: Attempts, last: int, head: Head) -> None:
         """Every endpoint refused an old range: raise HistoryPruned when they give the newest block without ado."""
