@@ -50,11 +50,11 @@ REFUSALS: Mapping[str, str] = MappingProxyType(
         "too_big": "The sender left out operations or blocks because the commit was too big for it.",
         "rebase": "The sender says that the history was rewritten.",
         "stale_rev": "The revision is not newer than the one held: a replay.",
+        "stale_status": "An account's status is older than the one held: a replay, or a host that lags behind.",
         "broken_since": "The commit does not follow the revision held: commits in between are missing.",
         "broken_prev_data": "The commit does not follow the tree held: something changed in between.",
         "ahead": "The sender's tree is another than the one held.",
         "wrong_host": "The sender is not the host that the account's DID document names.",
-        "inactive": "The account is not active.",
     }
 )
 """Word → what it means."""

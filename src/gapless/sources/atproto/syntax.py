@@ -7,7 +7,7 @@ Functions named `is_…` never raise and take any text.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import date
 
 from gapless.sources.atproto.limits import PATH_BYTES_MAX
 
@@ -30,8 +30,12 @@ _DATETIME = re.compile(
 DID_LENGTH_MAX = 2048
 HANDLE_LENGTH_MAX = 253
 NSID_LENGTH_MAX = 317
-AUTHORITY_LENGTH_MAX = 253
 DATETIME_LENGTH_MAX = 64
+_EPOCH_DAY = 719163
+"""1970-01-01 as `date.toordinal` counts."""
+_ERA_YEARS, _ERA_DAYS = 400, 146097
+"""After so long the calendar repeats."""
+_YEAR_ZERO_SECONDS = -62_167_219_200
 INVALID_HANDLE = "handle.invalid"
 """What stands for a handle that does not lead back to its DID."""
 
@@ -50,11 +54,7 @@ def is_handle(text: str) -> bool:
 
 
 def is_nsid(text: str) -> bool:
-    return (
-        len(text) <= NSID_LENGTH_MAX
-        and _NSID(text) is not None
-        and len(text[: text.rindex(".")]) <= AUTHORITY_LENGTH_MAX
-    )
+    return len(text) <= NSID_LENGTH_MAX and _NSID(text) is not None
 
 
 def is_record_key(text: str) -> bool:
@@ -137,15 +137,13 @@ def datetime_us(text: str) -> int | None:
         if hours > 23 or minutes > 59:
             return None
         zone = (hours * 60 + minutes) * (-60 if match[8][0] == "-" else 60)
-    if second > 60 or not 1 <= month <= 12 or hour > 23 or minute > 59 or year < 1:
+    if second > 60 or hour > 23 or minute > 59:
         return None
-    try:
-        days = datetime(year, month, day).toordinal() - _EPOCH_DAY  # noqa: DTZ001 a date, without any zone
+    try:  # the year 0, which Python has not, is like the year 400
+        days = date(year or _ERA_YEARS, month, day).toordinal() - _EPOCH_DAY - (0 if year else _ERA_DAYS)
     except ValueError:
         return None
     seconds = days * 86400 + hour * 3600 + minute * 60 + second - zone
+    if seconds < _YEAR_ZERO_SECONDS:
+        return None
     return seconds * 1_000_000 + int((match[7] or "0").ljust(6, "0")[:6])
-
-
-_EPOCH_DAY = 719163
-"""1970-01-01 as `date.toordinal` counts."""

@@ -1,0 +1,151 @@
+"""An account's status, as hosts tell it: what is to be shown, hidden or removed.
+
+Account specification: `active` alone decides whether an account is shown, `status` says why not. `deleted` means that
+the content goes, and even that can be taken back, with a repository that must be fetched again; every other status
+hides and keeps. Statuses are hearsay, neither signed nor part of the repository, so they are ordered like records are:
+by the host's `seq`, and across hosts by who has the say and by the time they give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gapless.sources.atproto.frames import Account
+from gapless.sources.atproto.syntax import datetime_us
+
+KNOWN_STATUSES = frozenset({"takendown", "suspended", "deactivated", "deleted", "throttled", "desynchronized"})
+"""An open set: unknown ones hide like the others."""
+DELETED = "deleted"
+
+
+class Effect(StrEnum):
+    """What a message does to the account's records."""
+
+    NOTHING = "nothing"
+    SHOW = "show"
+    """They count again."""
+    HIDE = "hide"
+    """They are kept, and not shown."""
+    PURGE = "purge"
+    """They are removed for good."""
+    FETCH = "fetch"
+    """They count again but are gone: the repository must be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was last believed about an account."""
+
+    active: bool = True
+    status: str = ""
+    """Empty while active and nothing else was said."""
+    host: str = ""
+    """Who said so: the host of the stream; empty while nobody did."""
+    seq: int = 0
+    """Where in that host's stream."""
+    time_us: int = 0
+    """When, by that host: microseconds since 1970 UTC; 0 where it gave no time."""
+    purged: bool = False
+    """Deleted, and not fetched again since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message and what follows from it."""
+
+    standing: Standing
+    effect: Effect
+    kind: str = ""
+    """Why it changed nothing: `stale_status` for a replay, `wrong_host` for one that has no say."""
+
+
+def hear(standing: Standing, message: Account, host: str, *, account_host: str = "", is_relay: bool = True) -> Heard:
+    """Take an `#account` message from a host.
+
+    A relay passes on what hosts say, and is believed. A PDS has a say only about the accounts whose DID document
+    names it (`account_host`; empty while unknown): after a move the old host reports `deactivated`, which must not
+    hide the account. Neither a replay nor another relay that lags behind may bring an older status back: it would, at
+    worst, purge what was fetched since."""
+    if not is_relay and account_host and account_host != host:
+        return Heard(standing, Effect.NOTHING, "wrong_host")
+    time_us = datetime_us(message.time) or 0
+    if message.seq <= standing.seq if host == standing.host else time_us < standing.time_us:
+        return Heard(standing, Effect.NOTHING, "stale_status")
+    # A host that throttles or lost track of an account still says `active`; the status then is a remark.
+    status = message.status or ""
+    after = Standing(message.active, status, host, message.seq, time_us, standing.purged)
+    if message.active:
+        if standing.purged:
+            return Heard(replace(after, purged=False), Effect.FETCH)
+        return Heard(after, Effect.NOTHING if standing.active else Effect.SHOW)
+    if status.lower() == DELETED:
+        return Heard(replace(after, purged=True), Effect.NOTHING if standing.purged else Effect.PURGE)
+    return Heard(after, Effect.HIDE if standing.active else Effect.NOTHING)
+
+
+def takes_commits(standing: Standing) -> bool:
+    """Whether commits of the account are to be applied (sync specification: not while it is inactive)."""
+    return standing.active
+
+
+class Sync(StrEnum):
+    """Where a repository stands; the column `repo.state`."""
+
+    PENDING = "pending"
+    """Known, and not fetched yet."""
+    SYNCING = "syncing"
+    """Being fetched: commits that arrive wait."""
+    SYNCHRONIZED = "synchronized"
+    """The tables equal the repository at `rev`."""
+    DESYNCHRONIZED = "desynchronized"
+    """Something is missing: it must be fetched; commits are passed over."""
+    FAILED = "failed"
+    """Fetching was given up for now: it is in the gap ledger."""
+
+
+class Step(StrEnum):
+    """What happens to a repository."""
+
+    FETCH_BEGAN = "fetch_began"
+    FETCHED = "fetched"
+    FETCH_FAILED = "fetch_failed"
+    GAVE_UP = "gave_up"
+    CHAIN_BROKE = "chain_broke"
+    BEGAN_EMPTY = "began_empty"
+    """Its first commit was seen and proved: it needs no fetching."""
+    RETRIED = "retried"
+    """By an operator, or because its time came."""
+
+
+_STEPS: dict[Step, dict[Sync, Sync]] = {
+    Step.FETCH_BEGAN: {Sync.PENDING: Sync.SYNCING, Sync.DESYNCHRONIZED: Sync.SYNCING, Sync.SYNCING: Sync.SYNCING},
+    Step.FETCHED: {Sync.SYNCING: Sync.SYNCHRONIZED},
+    Step.FETCH_FAILED: {Sync.SYNCING: Sync.DESYNCHRONIZED},
+    Step.GAVE_UP: {Sync.SYNCING: Sync.FAILED, Sync.DESYNCHRONIZED: Sync.FAILED, Sync.PENDING: Sync.FAILED},
+    # What breaks while it is fetched is settled by the commits that waited: they follow what was fetched, or not.
+    Step.CHAIN_BROKE: {Sync.SYNCHRONIZED: Sync.DESYNCHRONIZED},
+    Step.BEGAN_EMPTY: {Sync.PENDING: Sync.SYNCHRONIZED},
+    Step.RETRIED: {Sync.FAILED: Sync.DESYNCHRONIZED, Sync.SYNCHRONIZED: Sync.DESYNCHRONIZED},
+}
+
+
+def advance(state: Sync, step: Step) -> Sync:
+    """The state after a step; the same where the step means nothing there."""
+    return _STEPS[step].get(state, state)
+
+
+class CommitFate(StrEnum):
+    """What becomes of a commit that arrives while its repository is in some state."""
+
+    VERIFY = "verify"
+    WAIT = "wait"
+    DROP = "drop"
+
+
+def fate(state: Sync, standing: Standing) -> CommitFate:
+    """Sync specification: commits wait while the repository is being fetched and are dropped where it will be fetched
+    anyway, or where the account is inactive."""
+    if not takes_commits(standing) or state in (Sync.DESYNCHRONIZED, Sync.FAILED):
+        return CommitFate.DROP
+    return CommitFate.WAIT if state is Sync.SYNCING else CommitFate.VERIFY
