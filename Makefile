@@ -46,7 +46,7 @@ $(VENV)/.installed-base: $(VENV)/.made-for pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-all: $(VENV)/.made-for pyproject.toml
-	$(PIP) install --quiet --editable '.[postgres,arrow]' --group lint --group test
+	$(PIP) install --quiet --editable '.[postgres,arrow,atproto]' --group lint --group test
 	@touch $@
 
 # Anvil comes from npm, and npm from a Python wheel where the machine has no Node. The tests that need a node are
