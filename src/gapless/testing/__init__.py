@@ -9,7 +9,8 @@
 
 Or, for the handlers of an app, `Trial(app, node.url).run()`; see docs/howto/test-your-handlers.md.
 
-The contract suites for stores and sources are modules of their own beside these.
+The contract suites for stores and sources are modules of their own beside these, and so are a disk that fails and
+forgets (`faulty_disk`), and a proxy that breaks connections (`tcp_proxy`, whose names are here too).
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ from gapless.testing.pushes import (
     RefusedSocket,
     SilentHeads,
 )
+from gapless.testing.tcp_proxy import Armed, Direction, Fault, TcpProxy, Trigger, Weather
 from gapless.testing.trial import Trial
 from gapless.testing.virtual_loop import EverybodyWaits
 
@@ -103,12 +105,14 @@ __all__ = [
     "TOKEN",
     "TRANSFER_TOPIC",
     "AnswerBehaviour",
+    "Armed",
     "BatchIncomplete",
     "BatchReversed",
     "Behaviour",
     "Call",
     "CloseConnection",
     "CutBody",
+    "Direction",
     "DroppedSocket",
     "DuplicateLog",
     "DuplicatedHeads",
@@ -118,6 +122,7 @@ __all__ = [
     "EverybodyWaits",
     "FakeClock",
     "FakeNode",
+    "Fault",
     "Fold",
     "ForeignBlock",
     "ForeignLogs",
@@ -162,12 +167,15 @@ __all__ = [
     "TamperedLog",
     "TamperedReceipt",
     "TamperedTransaction",
+    "TcpProxy",
     "TooManyRequests",
     "TransferRow",
     "Trial",
+    "Trigger",
     "Unlinked",
     "View",
     "ViewBehaviour",
+    "Weather",
     "WrongId",
     "WrongNumber",
     "fold",
