@@ -11,18 +11,17 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gapless.sources.evm.recording import Recording
+from benchmarks.node import KEPT, ROOT
+from gapless.sources.evm.recording import Recording, read_recording
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from servers.anvil import BLOCK_SECONDS, GENESIS_TIME, Anvil, artifacts, call, start_anvil  # noqa: E402
+from servers.anvil import BLOCK_SECONDS, GENESIS_TIME, Anvil, artifacts, call, start_anvil
 
-KEPT = ROOT / ".tools" / "bench"
 FLAGS = ("--accounts", "20", "--order", "fifo")
 BLOCKS = 2_000
 HOLDERS = 5_000
@@ -132,6 +131,14 @@ class Truth:
     transfers: int
     digest: str
     """Of the transfers: see `digest_transfers`."""
+
+
+def truth_of(built: Chain) -> Truth:
+    """The truth of a built chain, kept beside it: reading it from the recording takes a while."""
+    kept = built.recording.with_suffix(".truth.json")
+    if not kept.exists():
+        kept.write_text(json.dumps(asdict(truth(read_recording(built.recording)))))
+    return Truth(**json.loads(kept.read_text()))
 
 
 def truth(recording: Recording) -> Truth:

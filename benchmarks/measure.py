@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.02
 RUN_SECONDS_MAX = 1800.0
+FINISHED_LOOK_SECONDS = 0.25
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -32,32 +35,83 @@ class RunFailed(Exception):
     """The measured program did not end well; the message has what it said."""
 
 
-def measured(command: Sequence[str], folder: Path, servers: Mapping[str, int]) -> Cost:
+def measured(
+    command: Sequence[str],
+    folder: Path,
+    servers: Mapping[str, int],
+    *,
+    environment: Mapping[str, str] | None = None,
+    finished: Callable[[], bool] | None = None,
+    seconds_max: float = RUN_SECONDS_MAX,
+) -> Cost:
     """Run a command to its end. `servers`: processes it uses, whose trees' CPU time is taken too.
 
-    Raises RunFailed when it exits with anything but 0 or takes longer than half an hour."""
+    `finished`: for a program that never ends by itself; asked again and again, and when it says so the program is
+    ended. Raises RunFailed when it exits with anything but 0 or takes longer than `seconds_max`."""
     log = folder / "said.log"
     before = {name: tree_cpu_seconds(pid) for name, pid in servers.items()}
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     peak = Peak(process.pid)
+    spent = 0.0
     try:
-        code = process.wait(RUN_SECONDS_MAX)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.wait()
-        raise RunFailed(f"{' '.join(command)} took longer than {RUN_SECONDS_MAX:g} s") from error
+        ended = _wait(process, finished, started + seconds_max)
+        wall = time.perf_counter() - started
+        if not ended:
+            spent = tree_cpu_seconds(process.pid)
     finally:
         peak.stop()
-    wall = time.perf_counter() - started
+        _end_group(process)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if code != 0:
-        raise RunFailed(f"{' '.join(command)} exited with {code}:\n{log.read_text(errors='replace')[-2000:]}")
+    if ended is None:
+        raise RunFailed(f"{' '.join(command)} took longer than {seconds_max:g} s:\n{_tail(log)}")
+    if ended and process.returncode != 0:
+        raise RunFailed(f"{' '.join(command)} exited with {process.returncode}:\n{_tail(log)}")
     cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
     beside = {name: tree_cpu_seconds(pid) - before[name] for name, pid in servers.items()}
-    return Cost(wall, cpu, peak.bytes, beside)
+    return Cost(wall, max(cpu, spent), peak.bytes, beside)
+
+
+def _wait(process: subprocess.Popen[bytes], finished: Callable[[], bool] | None, deadline: float) -> bool | None:
+    """True when the process ended, False when it has finished its work, None when neither happened in time."""
+    if finished is None:
+        try:
+            process.wait(deadline - time.perf_counter())
+        except subprocess.TimeoutExpired:
+            return None
+        return True
+    while time.perf_counter() < deadline:
+        if process.poll() is not None:
+            return True
+        if finished():
+            return False
+        time.sleep(FINISHED_LOOK_SECONDS)
+    return None
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what the program left running: it was started as the leader of a group of its own."""
+    for signal_number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal_number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            if signal_number == signal.SIGTERM:
+                time.sleep(0.1)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]
 
 
 class Peak:

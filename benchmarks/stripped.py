@@ -1,8 +1,13 @@
-"""The same bytes fetched and the same rows written with nothing in between: what Python could reach without checks.
+"""The same bytes fetched and the same rows written, with nothing in between: what the wire and the database allow.
 
-    python -m benchmarks.stripped RPC_URL none|sqlite|postgres TARGET
+    python -m benchmarks.stripped RPC_URL sqlite|postgres TARGET
 
-No verification, no fork handling, no cursor, no restart: a floor to compare with, not a product.
+Fair to both sides: it makes the product's tables through the product (`Store.open`, start-up for both), asks for what a
+run asks for (every header, the logs by ranges, the receipts of the blocks that are not final yet) with typed decoding
+of the fields that end up in a row, overlaps fetching with writing, and writes facts, an entry row a block and the
+cursor, one transaction for some ten thousand rows: COPY of text on Postgres, executemany of apsw on SQLite. What it
+leaves out: every check (links, blooms, roots, order), digests (a constant stands in the column), undo, forks, the
+lease and its fence, retries, adaptive sizes (it knows good ones), statistics, logs, signals, and going on after a stop.
 """
 
 from __future__ import annotations
@@ -11,7 +16,10 @@ import http.client
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +27,8 @@ import msgspec
 SPAN = 100
 FETCHERS = 2
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
-Row = tuple[int, str, str, str, int, int, str, str, str, str]
+NO_DIGEST = "0" * 64
+Row = tuple[str, ...]
 
 
 class Log(msgspec.Struct, gc=False, rename="camel"):
@@ -28,62 +37,81 @@ class Log(msgspec.Struct, gc=False, rename="camel"):
     data: str
     block_number: str
     block_hash: str
-    block_timestamp: str
     transaction_hash: str
     transaction_index: str
     log_index: str
 
 
-class Answer(msgspec.Struct):
+class Header(msgspec.Struct, gc=False, rename="camel"):
+    number: str
+    hash: str
+    parent_hash: str
+    timestamp: str
+
+
+class LogsAnswer(msgspec.Struct):
     result: list[Log]
 
 
-class Height(msgspec.Struct):
-    result: str
+class HeaderAnswer(msgspec.Struct, gc=False):
+    result: Header
 
 
-def post(connection: http.client.HTTPConnection, method: str, *params: object) -> bytes:
-    body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-    connection.request("POST", "/", body, {"Content-Type": "application/json"})
+@dataclass(frozen=True)
+class Part:
+    """One range: rows of its facts and of its entries."""
+
+    last: Header
+    facts: list[Row]
+    entries: list[Row]
+
+
+_HEADERS = msgspec.json.Decoder(list[HeaderAnswer])
+_LOGS = msgspec.json.Decoder(LogsAnswer)
+
+
+def post(connection: http.client.HTTPConnection, body: object) -> bytes:
+    connection.request("POST", "/", msgspec.json.encode(body), {"Content-Type": "application/json"})
     return connection.getresponse().read()
 
 
-def fetched(url: str) -> Iterator[list[Row]]:
-    """Rows of every range, in any order, while the next ranges are on their way."""
-    parts = urlsplit(url)
-    connections = [http.client.HTTPConnection(str(parts.hostname), parts.port) for _ in range(FETCHERS)]
-    head = int(msgspec.json.decode(post(connections[0], "eth_blockNumber"), type=Height).result, 16)
-    ranges: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for first in range(0, head + 1, SPAN):
-        ranges.put(first)
-    count = ranges.qsize()
-    ready: queue.Queue[list[Row]] = queue.Queue(4)
-
-    def fetch(connection: http.client.HTTPConnection) -> None:
-        decoder = msgspec.json.Decoder(Answer)
-        while True:
-            try:
-                first = ranges.get_nowait()
-            except queue.Empty:
-                return
-            bounds = {"fromBlock": hex(first), "toBlock": hex(min(first + SPAN - 1, head)), "topics": [TRANSFER]}
-            ready.put([row(log) for log in decoder.decode(post(connection, "eth_getLogs", bounds)).result])
-
-    for connection in connections:
-        threading.Thread(target=fetch, args=(connection,), daemon=True).start()
-    for _ in range(count):
-        yield ready.get()
+def call(number: int, method: str, *params: object) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
 
 
-def row(log: Log) -> Row:
+def heights(connection: http.client.HTTPConnection) -> tuple[int, int]:
+    """The head and the finalized block."""
+    asked = [call(0, "eth_getBlockByNumber", tag, False) for tag in ("latest", "finalized")]
+    head, final = _HEADERS.decode(post(connection, asked))
+    return int(head.result.number, 16), int(final.result.number, 16)
+
+
+def fetch_part(connection: http.client.HTTPConnection, first: int, last: int, final: int) -> Part:
+    asked = [call(n, "eth_getBlockByNumber", hex(n), False) for n in range(first, last + 1)]
+    headers = [answer.result for answer in _HEADERS.decode(post(connection, asked))]
+    if last > final:  # a run proves what may change by its receipts: the same bytes, thrown away
+        late = [header.hash for header in headers if int(header.number, 16) > final]
+        post(connection, [call(i, "eth_getBlockReceipts", name) for i, name in enumerate(late)])
+    bounds = {"fromBlock": hex(first), "toBlock": hex(last), "topics": [TRANSFER]}
+    logs = _LOGS.decode(post(connection, call(1, "eth_getLogs", bounds))).result
+    times = {h.number: datetime.fromtimestamp(int(h.timestamp, 16), UTC).strftime("%FT%TZ") for h in headers}
+    counts = dict.fromkeys(times, 0)
+    facts = []
+    for log in logs:
+        counts[log.block_number] += 1
+        facts.append(fact(log, times[log.block_number]))
+    return Part(headers[-1], facts, [entry(h, times[h.number], counts[h.number]) for h in headers])
+
+
+def fact(log: Log, time: str) -> Row:
     _, sender, receiver = log.topics
     return (
-        int(log.block_number, 16),
-        log.block_timestamp,
+        str(int(log.block_number, 16)),
+        time,
         log.block_hash,
         log.transaction_hash,
-        int(log.transaction_index, 16),
-        int(log.log_index, 16),
+        str(int(log.transaction_index, 16)),
+        str(int(log.log_index, 16)),
         log.address,
         "0x" + sender[26:],
         "0x" + receiver[26:],
@@ -91,52 +119,95 @@ def row(log: Log) -> Row:
     )
 
 
-COLUMNS = (
-    "block_number bigint, block_timestamp text, block_hash text, transaction_hash text, transaction_index bigint, "
-    "log_index bigint, address text, from_ text, to_ text, value {value}, primary key (block_number, log_index)"
-)
+def entry(header: Header, time: str, rows: int) -> Row:
+    position = str(int(header.number, 16))
+    return ("chain", position, header.hash, header.parent_hash, time, "trusted", str(rows), NO_DIGEST, "node", "0")
 
 
-def into_sqlite(rows: Iterator[list[Row]], target: str) -> None:
+def fetched(url: str) -> Iterator[Part]:
+    """Every range in order, while the next ones are on their way."""
+    parts = urlsplit(url)
+    connections = [http.client.HTTPConnection(str(parts.hostname), parts.port) for _ in range(FETCHERS)]
+    head, final = heights(connections[0])
+    ranges = [(first, min(first + SPAN - 1, head)) for first in range(0, head + 1, SPAN)]
+    ready: list[queue.Queue[Part]] = [queue.Queue(2) for _ in connections]
+
+    def fetch(lane: int) -> None:
+        for first, last in ranges[lane::FETCHERS]:
+            ready[lane].put(fetch_part(connections[lane], first, last, final))
+
+    for lane in range(FETCHERS):
+        threading.Thread(target=fetch, args=(lane,), daemon=True).start()
+    for index in range(len(ranges)):
+        yield ready[index % FETCHERS].get()
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def create(store: str, target: str) -> None:
+    """The product's own tables, with a row for the cursor."""
+    from gapless.app import App
+    from gapless.clock import SystemClock
+    from gapless.config import parse
+    from gapless.model import Identity
+    from gapless.wiring import open_store, wire
+
+    keys = {
+        "app": {"name": "bench"},
+        "store": {"url": target if store == "postgres" else f"sqlite:///{target}"},
+        "sources": {"chain": {"kind": "evm", "rpc": ["http://127.0.0.1:1"]}},
+        "contracts": {"token": {"abi": "erc20", "events": ["Transfer"]}},
+    }
+    app = App.from_config(parse(keys, base=Path.cwd()))
+    opened = open_store(app.config, wire(app)[0], SystemClock(), create=True)
+    opened.bind_source("chain", Identity("evm", "31337", "0x00"), 0)
+    opened.close()
+
+
+def into_sqlite(parts: Iterator[Part], target: str) -> None:
     import apsw
 
     connection = apsw.Connection(target)
     connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", "full")
-    connection.execute(f"create table token_transfer ({COLUMNS.format(value='text')}) without rowid")
-    for some in rows:
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("cache_size", -65_536)
+    connection.wal_autocheckpoint(2000)
+    marks = ",".join("?" * 10)
+    for part in parts:
         with connection:
-            connection.executemany("insert into token_transfer values (?,?,?,?,?,?,?,?,?,?)", some)
+            connection.executemany(f"insert into v1_token_transfer values ({marks})", part.facts)
+            connection.executemany(f"insert into v1_gapless_entries values ({marks})", part.entries)
+            connection.execute(
+                "update v1_gapless_cursors set position = ?, id = ?", (int(part.last.number, 16), part.last.hash)
+            )
     connection.close()
 
 
-def into_postgres(rows: Iterator[list[Row]], target: str) -> None:
+def into_postgres(parts: Iterator[Part], target: str) -> None:
     import psycopg
 
     with psycopg.connect(target) as connection:
-        connection.execute(f"create table token_transfer ({COLUMNS.format(value='numeric(78,0)')})")
-        connection.commit()
-        for some in rows:
-            with connection.cursor() as cursor, cursor.copy("copy token_transfer from stdin") as copy:
-                copy.write("".join("\t".join(map(str, one)) + "\n" for one in some))
+        for part in parts:
+            with connection.cursor() as cursor:
+                for table, rows in (("token_transfer", part.facts), ("gapless_entries", part.entries)):
+                    with cursor.copy(f"copy bench_v1.{table} from stdin".encode()) as copy:
+                        copy.write("\n".join(map("\t".join, rows)) + "\n")
+                cursor.execute(
+                    "update bench_v1.gapless_cursors set position = %s, id = %s",
+                    (int(part.last.number, 16), part.last.hash),
+                )
             connection.commit()
 
 
-def into_nothing(rows: Iterator[list[Row]], target: str) -> None:
-    print(f"{sum(map(len, rows))} rows to {target}")
+SINKS: dict[str, Callable[[Iterator[Part], str], None]] = {"sqlite": into_sqlite, "postgres": into_postgres}
 
 
-SINKS: dict[str, Callable[[Iterator[list[Row]], str], None]] = {
-    "none": into_nothing,
-    "sqlite": into_sqlite,
-    "postgres": into_postgres,
-}
-
-
-def main() -> None:
-    url, sink, target = sys.argv[1:4]
-    SINKS[sink](fetched(url), target)
+def main(arguments: Sequence[str]) -> None:
+    url, store, target = arguments
+    create(store, target)
+    SINKS[store](fetched(url), target)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
-"""A node that is never the limit: the recorded chain over HTTP from a process of its own, answers ready in memory.
+"""The node where no Go compiler is: the recorded chain over HTTP from a Python process, answers ready in memory.
 
-    python -m benchmarks.server RECORDING        prints its port, then serves until it is ended
+    python -m benchmarks.node.fallback RECORDING        prints its port, then serves until it is ended
 
 Threads and blocking sockets: a large answer is one copy and one send, during which other threads run. `GET /` tells how
 many requests and bytes there were since the last time it was asked.

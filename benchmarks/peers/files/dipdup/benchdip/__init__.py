@@ -1,0 +1,1 @@
+"""The dipdup package of the benchmark."""
