@@ -13,12 +13,14 @@ record at position p with index i proves that everything before p - i was durabl
 everything before p. What is missing below the highest proof was acknowledged once, and is lost: damage. What is
 missing above it belongs to the last append, which nobody was told of.
 
-A reader that meets a bad fragment cannot trust its length, and goes on at the next block, which begins at a known
-place; a payload therefore cannot pass for a record, whatever its bytes are.
+A reader that meets a bad fragment believes its length only if that leads to a good one, and else goes on at the next
+block, which begins at a known place. It does not search for something that looks like a record: a payload is written
+by strangers, and may hold anything. `traces` does search, where only the question is whether something is missing.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -39,6 +41,7 @@ _HEADER_BYTES = _HEADER.size
 _TYPE_CRC = tuple(value(bytes([kind])) for kind in range(5))
 _MASK_DELTA = 0xA282EAD8
 _PUT = 1
+_FULL_TYPE = re.compile(rb"\x01")
 
 
 class Piece(NamedTuple):
@@ -100,6 +103,23 @@ def pieces(file: File, start: int, end: int) -> Iterator[Piece | Hole]:
             yield Hole(begin, stop, data)
         else:
             yield _piece(begin, stop, data) or Hole(begin, stop, "is no write batch of one message")
+
+
+def traces(file: File, start: int, end: int) -> Iterator[Piece]:
+    """What looks like the beginning of a record, anywhere between two offsets, if it is whole within its block. To
+    learn that something durable is missing, never to serve it."""
+    at = start
+    while at < end:
+        block = at - at % BLOCK_BYTES
+        limit = min(block + BLOCK_BYTES, end)
+        window = file.read_at(at, limit - at)
+        for match in _FULL_TYPE.finditer(window, _HEADER_BYTES - 1):
+            begin = match.start() - _HEADER_BYTES + 1
+            data = _good(window, begin, len(window))
+            piece = data and _piece(at + begin, at + begin + _HEADER_BYTES + len(data), data)
+            if piece:
+                yield piece
+        at = limit
 
 
 def _fragment(parts: list[bytes], body: bytes, offset: int) -> int:
@@ -177,30 +197,56 @@ def _records(file: File, start: int, end: int) -> Iterator[tuple[int, int, bytes
 
 
 def _fragments(file: File, start: int, end: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """(first byte, byte after the last, type, data). Type 0 is no fragment, and its data say why; what follows in its
-    block is passed over."""
+    """(first byte, byte after the last, type, data). Type 0 is no fragment, and its data say why."""
     at, base, window = start, 0, b""
     while at < end:
         block = at - at % BLOCK_BYTES
         if block >= base + len(window):
             base, window = block, file.read_at(block, min(READ_BYTES, end - block))
         limit = min(block + BLOCK_BYTES, end)
+        stop = min(limit - base, len(window))
         while limit - at >= _HEADER_BYTES:
-            trouble = b"bytes missing"
-            if limit <= base + len(window):
-                crc, length, kind = _HEADER.unpack_from(window, at - base)
-                stop = at + _HEADER_BYTES + length
-                data = window[at - base + _HEADER_BYTES : stop - base]
-                if FULL <= kind <= LAST and stop <= limit and _masked(extend(_TYPE_CRC[kind], data)) == crc:
-                    yield at, stop, kind, data
-                    at = stop
-                    continue
-                trouble = b"bytes that do not match their checksum" if crc or length or kind else b"zeros"
-            yield at, limit, 0, trouble
-            at = limit
+            begin = at - base
+            data = _good(window, begin, stop)
+            if data is not None:
+                following = at + _HEADER_BYTES + len(data)
+                yield at, following, window[begin + _HEADER_BYTES - 1], data
+            else:
+                behind = _behind(window, begin, stop)
+                following = limit if behind is None else base + behind
+                yield at, following, 0, _trouble(window[begin : begin + _HEADER_BYTES], stop < limit - base)
+            at = following
         if at < limit and limit < block + BLOCK_BYTES:
             yield at, limit, 0, b"a header without its end"
         at = limit
+
+
+def _good(window: bytes, begin: int, stop: int) -> bytes | None:
+    """The data of the fragment that begins here; None where none does."""
+    if begin + _HEADER_BYTES > stop:
+        return None
+    crc, length, kind = _HEADER.unpack_from(window, begin)
+    begin += _HEADER_BYTES
+    if not FULL <= kind <= LAST or begin + length > stop:
+        return None
+    data = window[begin : begin + length]
+    return data if _masked(extend(_TYPE_CRC[kind], data)) == crc else None
+
+
+def _behind(window: bytes, begin: int, stop: int) -> int | None:
+    """Where a bad fragment's length leads to the beginning of a good record."""
+    if begin + _HEADER_BYTES <= stop:
+        length: int = _HEADER.unpack_from(window, begin)[1]
+        following = begin + _HEADER_BYTES + length
+        if _good(window, following, stop) is not None and window[following + _HEADER_BYTES - 1] in (FULL, FIRST):
+            return following
+    return None
+
+
+def _trouble(header: bytes, cut: bool) -> bytes:
+    if cut:
+        return b"bytes missing"
+    return b"bytes that do not match their checksum" if any(header) else b"zeros"
 
 
 def _piece(start: int, end: int, body: bytes) -> Piece | None:

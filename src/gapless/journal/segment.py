@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gapless.journal import Damage, Record
-from gapless.journal.blocks import Hole, Piece, pieces
+from gapless.journal.blocks import Hole, Piece, pieces, traces
 from gapless.journal.disk import Disk
 
 SUFFIX = ".log"
@@ -71,6 +71,9 @@ class Segment:
         tail: list[Piece] = []
         for piece in self._pieces(disk, 0):
             if isinstance(piece, Hole):
+                missed = self._missed(disk, piece, proved + len(tail))
+                if missed:
+                    proved, end, tail = missed, piece.end, []
                 continue
             if piece.proved > proved:
                 proved, end, tail = piece.proved, piece.start, []
@@ -82,6 +85,17 @@ class Segment:
                 tail.append(piece)
                 end = piece.end
         return tail, proved, end
+
+    def _missed(self, disk: Disk, hole: Hole, following: int) -> int:
+        """The position behind the last record in unreadable bytes, if they prove that something durable is missing:
+        what is behind damage in its block then counts as lost, not as never appended. Otherwise 0."""
+        file = disk.open(self.path)
+        try:
+            most = following + hole.end - hole.start
+            found = [p for p in traces(file, hole.start, hole.end) if following < p.proved <= p.position < most]
+        finally:
+            file.close()
+        return max((p.position + (p.id is not None) for p in found), default=0)
 
     def _pieces(self, disk: Disk, offset: int) -> Iterator[Piece | Hole]:
         try:

@@ -77,11 +77,11 @@ class PowerCutDisk:
 
     def __init__(self, seed: int = 0) -> None:
         self._random = Random(seed)
-        self._names: dict[Path, _Node] = {}
-        self._durable_names: dict[Path, _Node] = {}
-        self._pending_names: list[tuple[Path, Callable[[dict[Path, _Node]], object]]] = []
+        self._names: dict[str, _Node] = {}
+        self._durable_names: dict[str, _Node] = {}
+        self._pending_names: list[tuple[str, Callable[[dict[str, _Node]], object]]] = []
         """By folder, since its last sync."""
-        self._locked: set[Path] = set()
+        self._locked: set[str] = set()
         self._faults: list[DiskFault] = []
         self._cut_in: int | None = None
         self._life = 0
@@ -128,10 +128,10 @@ class PowerCutDisk:
 
     def content(self, path: Path) -> bytearray:
         """A file's bytes as programs see them; changing them is damage that the disk does not notice."""
-        return self._names[path].shown
+        return self._names[str(path)].shown
 
     def files(self) -> list[Path]:
-        return sorted(self._names)
+        return sorted(map(Path, self._names))
 
     # --- the Disk port ---
 
@@ -141,48 +141,52 @@ class PowerCutDisk:
 
     def names(self, folder: Path) -> list[str]:
         self.enter("names")
-        return sorted(p.name for p in self._names if p.parent == folder)
+        prefix = f"{folder}{os.sep}"
+        return sorted(p.removeprefix(prefix) for p in self._names if p.startswith(prefix))
 
     def open(self, path: Path) -> _OpenFile:
         self.enter("open")
-        if path not in self._names:
+        node = self._names.get(str(path))
+        if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        return _OpenFile(self, self._names[path], self._life)
+        return _OpenFile(self, node, self._life)
 
     def create(self, path: Path) -> _OpenFile:
         self.enter("create")
         node = _Node()
-        self._change_names(path, lambda names: names.__setitem__(path, node))
+        self._change_names(path, lambda names: names.__setitem__(str(path), node))
         return _OpenFile(self, node, self._life)
 
     def rename(self, old: Path, new: Path) -> None:
         self.enter("rename")
-        node = self._names[old]
+        before, after = str(old), str(new)
+        node = self._names[before]
 
-        def change(names: dict[Path, _Node]) -> None:
-            if names.get(old) is node:
-                del names[old]
-            names[new] = node
+        def change(names: dict[str, _Node]) -> None:
+            if names.get(before) is node:
+                del names[before]
+            names[after] = node
 
         self._change_names(new, change)
 
     def remove(self, path: Path) -> None:
         self.enter("remove")
-        self._change_names(path, lambda names: names.pop(path, None))
+        self._change_names(path, lambda names: names.pop(str(path), None))
 
     def sync_folder(self, folder: Path) -> None:
         self.enter("sync_folder")
         for place, change in self._pending_names:
-            if place == folder:
+            if place == str(folder):
                 change(self._durable_names)
-        self._pending_names = [p for p in self._pending_names if p[0] != folder]
+        self._pending_names = [p for p in self._pending_names if p[0] != str(folder)]
 
     def lock(self, path: Path) -> _OpenFile:
         self.enter("lock")
-        if path in self._locked:
-            raise JournalLocked(f"{path} is locked")
-        self._locked.add(path)
-        return _OpenFile(self, _Node(), self._life, unlock=lambda: self._locked.discard(path))
+        name = str(path)
+        if name in self._locked:
+            raise JournalLocked(f"{name} is locked")
+        self._locked.add(name)
+        return _OpenFile(self, _Node(), self._life, unlock=lambda: self._locked.discard(name))
 
     # --- inside ---
 
@@ -218,9 +222,9 @@ class PowerCutDisk:
         """Changes with every crash: files opened before are dead."""
         return self._life
 
-    def _change_names(self, path: Path, change: Callable[[dict[Path, _Node]], object]) -> None:
+    def _change_names(self, path: Path, change: Callable[[dict[str, _Node]], object]) -> None:
         change(self._names)
-        self._pending_names.append((path.parent, change))
+        self._pending_names.append((os.path.dirname(path), change))  # noqa: PTH120 - on a hot path
 
     def _surviving(self, things: list[T]) -> list[T]:
         """None, all, the first ones, or any of them, in order."""
