@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 from coincurve import PrivateKey
-from coincurve.ecdsa import cdata_to_der, deserialize_compact  # noqa: F401 used by tests of signatures
 
 from gapless.sources.atproto.car import write_car
 from gapless.sources.atproto.cid import cid_of

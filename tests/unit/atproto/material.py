@@ -80,9 +80,9 @@ def plc_keys() -> dict[str, str]:
 
 def network_frames() -> list[bytes]:
     """The 100 contiguous frames of the real network."""
-    import pyarrow
+    import pyarrow as pa
 
-    with pyarrow.input_stream(str(shared("firehose-corpus/frames.bin.zst")), compression="zstd") as stream:
+    with pa.input_stream(str(shared("firehose-corpus/frames.bin.zst")), compression="zstd") as stream:
         return _split(stream.read(), 0, "<I")
 
 

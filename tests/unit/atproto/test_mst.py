@@ -74,7 +74,7 @@ def test_known_roots(keys: list[str], root: str) -> None:
 @pytest.mark.parametrize("vector", vectors("firehose/commit-proof-fixtures.json"), ids=lambda v: v["comment"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_published_proofs_invert(vector: dict[str, Any], turned: bool) -> None:
-    """With nothing but the blocks of the published proof, undoing the operations gives the root before, in any order."""
+    """With nothing but the blocks of the published proof, undoing the operations in any order gives the root before."""
     keys = set(vector["keys"])
     before, blocks = tree(dict.fromkeys(keys, LEAF))
     after, more = tree(dict.fromkeys((keys | set(vector["adds"])) - set(vector["dels"]), LEAF))

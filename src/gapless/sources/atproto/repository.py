@@ -43,7 +43,7 @@ class BlockFile(Mapping[bytes, bytes]):
     """Blocks by CID, kept in a file. Append all, then `seal`, then read."""
 
     def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
-        self._file = SpooledTemporaryFile(max_size=memory_bytes_max)  # noqa: SIM115 closed by `close`
+        self._file = SpooledTemporaryFile(max_size=max(1, memory_bytes_max))  # noqa: SIM115 closed by `close`
         self._size = 0
         self._prefixes = array("Q")
         self._places = array("Q")
