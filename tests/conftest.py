@@ -3,4 +3,4 @@
 import pytest
 
 pytest_plugins = ["servers.anvil", "servers.postgres"]
-pytest.register_assert_rewrite("gapless.testing.store_contract")
+pytest.register_assert_rewrite("gapless.testing.store_contract", "gapless.testing.journal_contract")
