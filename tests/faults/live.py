@@ -77,14 +77,14 @@ class Weaver(threading.Thread):
         super().__init__(name="weaver", daemon=True)
         self.anvil, self.token, self.draw, self.pause, self.fork = anvil, token, draw, pause, fork
         self.blocks = self.forks = 0
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
         try:
             while not self._stop_asked.wait(self.draw.uniform(*self.pause)):
                 self.step()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - told when it ends
             self.error = error
 
     def step(self) -> None:

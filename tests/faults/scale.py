@@ -29,6 +29,12 @@ def draws(test: str, number: int) -> random.Random:
     return random.Random(f"{test} {number} {seed}")
 
 
+def patience(*, few: bool) -> float:
+    """What limits of time are multiplied by: much where few samples say little, and machines are shared;
+    `FAULTS_PATIENCE` for a machine that is busy with other things."""
+    return 5.0 if few else float(os.environ.get("FAULTS_PATIENCE", 1))
+
+
 def figures(test: str, **found: Any) -> None:
     """Print what was measured, and keep it."""
     line = {"test": test, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **found}

@@ -1,4 +1,4 @@
-"""T4: the connection to Postgres breaks exactly before or after COMMIT reaches it. Every effect happens exactly once."""
+"""T4: the connection to Postgres breaks right before or after COMMIT reaches it. Each effect happens exactly once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def storm(
 def test_each_effect_happens_exactly_once(
     anvil: Anvil, tmp_path: Path, postgres_server: PostgresServer, postgres_url: str, cuts: int
 ) -> None:
-    """Half of the cuts before the server has COMMIT, half after: no row is lost, none is there twice, and it goes on."""
+    """Half of the cuts before the server has COMMIT, half after: no row is lost, none is there twice."""
     draw = draws("exactly_once", cuts)
     faults = [Fault.CUT_BEFORE] * (cuts // 2) + [Fault.CUT_AFTER] * (cuts - cuts // 2)
     draw.shuffle(faults)

@@ -90,12 +90,6 @@ def session_numbers(connection: BoundedConnection) -> tuple[int, int]:
     return connection.info.backend_pid, row[0] if row else 0
 
 
-def _check_rested(connection: BoundedConnection) -> None:
-    """Ask a connection that was not used for a while whether it is still one."""
-    if _CLOCK.monotonic() - connection.last_used > _REST_SECONDS:
-        ConnectionPool.check_connection(connection)
-
-
 class _ExactNumber(Loader):
     """NUMERIC as int where it is whole: uint256 columns and sums over them."""
 
@@ -123,6 +117,7 @@ class Link:
             "tcp_user_timeout": 30_000,
         }
         self._parameters: dict[str, Any] = {**defaults, **parameters}
+        self._lost_at = 0.0
 
     def connect(self, *, lease: bool = False) -> BoundedConnection:
         """A connection of its own, outside the pool."""
@@ -145,17 +140,25 @@ class Link:
             kwargs=self._parameters,
             connection_class=BoundedConnection,
             configure=self._configure_reader,
-            check=_check_rested,
+            check=self._check,
             min_size=0,
             max_size=self._options.connections_max,
             max_idle=self._options.idle_seconds_max,
             timeout=self._options.connect_timeout_seconds,
+            # By default the pool tries for minutes with growing pauses, and would sleep on after the server is back.
+            reconnect_timeout=self._options.connect_timeout_seconds,
             num_workers=1,
             name=f"gapless {self._app}",
             open=False,
         )
         pool.open()
         return pool
+
+    def _check(self, connection: BoundedConnection) -> None:
+        """Ask a connection that was not used for a while, or since another one was lost, whether it is still one: what
+        ends one of them (a restart, a failover) mostly ends all, and each would be a failure of its own."""
+        if connection.last_used < max(self._lost_at, _CLOCK.monotonic() - _REST_SECONDS):
+            ConnectionPool.check_connection(connection)
 
     def _configure_reader(self, connection: BoundedConnection) -> None:
         self._set_limits(connection, self._options.statement_timeout_seconds, self._options.lock_timeout_seconds)
@@ -194,6 +197,8 @@ class Link:
                 todo="Check that the server is up and accepts connections.",
             ) from error
         except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError):
+                self._lost_at = _CLOCK.monotonic()
             raise self.in_words(error) from error
 
     def in_words(self, error: psycopg.Error) -> StoreError:
