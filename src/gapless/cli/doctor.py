@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -41,6 +40,8 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _versions(findings: Findings) -> None:
+    from importlib import metadata
+
     from gapless import __version__
 
     findings.ok("versions", f"Gapless {__version__}, Python {platform.python_version()} on {platform.system()}")

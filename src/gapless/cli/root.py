@@ -1,36 +1,46 @@
-"""All commands under one name."""
+"""All commands under one name, each imported when it is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from gapless.cli import (
-    config,
-    digest,
-    doctor,
-    export,
-    flags,
-    gaps,
-    init,
-    lease,
-    plan,
-    project,
-    quarantine,
-    query,
-    repair,
-    rewind,
-    run,
-    status,
-    verify,
-)
+from gapless.cli import project
 from gapless.cli.options import ConfigOption
 
 _HELP = """Follow ordered sources for ever and turn them into tables: every block there once, whole and checked.
 
 Data goes to standard output, talk to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not ready,
 4 refused for safety, 130 interrupted."""
+
+_PLACES = {
+    "init": "init:init",
+    "run": "run:run",
+    "plan": "plan:plan",
+    "status": "status:status",
+    "gaps": "gaps:gaps",
+    "repair": "repair:repair",
+    "verify": "verify:verify",
+    "digest": "digest:digest",
+    "rewind": "rewind:rewind",
+    "replay": "rewind:replay",
+    "query": "query:query",
+    "export": "export:export",
+    "doctor": "doctor:doctor",
+    "quarantine": "quarantine:group",
+    "flags": "flags:group",
+    "lease": "lease:group",
+    "config": "config:group",
+    "reference": "root:_reference",
+}
+"""Every command, in the order of the help, and the function (or group of functions) of `gapless.cli` that it is."""
+_HIDDEN = frozenset({"reference"})
+_SPEECHLESS = frozenset({"config"})
+"""Groups that do nothing without a command, and show their help instead."""
 
 
 def _version(value: bool) -> None:
@@ -56,35 +66,45 @@ def _reference() -> None:
     typer.echo(reference(command()), nl=False)
 
 
-def command() -> Any:
-    """The command line as one callable."""
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made when it is first looked at: a command loads what it needs, and no other's."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _made(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+@cache
+def _made(name: str) -> Any:
+    module, _, attribute = _PLACES[name].partition(":")
+    verb = getattr(import_module(f"gapless.cli.{module}"), attribute)
+    app = _app()
+    if isinstance(verb, typer.Typer):
+        app.add_typer(verb, name=name, no_args_is_help=name in _SPEECHLESS)
+    else:
+        app.command(name, hidden=name in _HIDDEN)(verb)
+    return _root_of(app).commands[name]
+
+
+def _app() -> typer.Typer:
     app = typer.Typer(
         name="gapless", help=_HELP, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True
     )
     app.callback()(_root)
-    for verb in (
-        init.init,
-        run.run,
-        plan.plan,
-        status.status,
-        gaps.gaps,
-        repair.repair,
-        verify.verify,
-        digest.digest,
-        rewind.rewind,
-        rewind.replay,
-        query.query,
-        export.export,
-        doctor.doctor,
-    ):
-        app.command()(verb)
-    for name, group in (
-        ("quarantine", quarantine.group),
-        ("flags", flags.group),
-        ("lease", lease.group),
-        ("config", config.group),
-    ):
-        group.info.no_args_is_help = group is config.group
-        app.add_typer(group, name=name)
-    app.command("reference", hidden=True)(_reference)
+    return app
+
+
+def _root_of(app: typer.Typer) -> Any:
     return typer.main.get_command(app)
+
+
+def command() -> Any:
+    """The command line as one callable."""
+    root = _root_of(_app())
+    root.commands = _Commands()
+    return root
