@@ -31,6 +31,7 @@ _PLACES = {
     "query": "query:query",
     "export": "export:export",
     "doctor": "doctor:doctor",
+    "bench": "bench:bench",
     "quarantine": "quarantine:group",
     "flags": "flags:group",
     "lease": "lease:group",
