@@ -54,9 +54,10 @@ class Prober:
         return self._without_common(parted, lowest)
 
     def _without_common(self, parted: Cursor | None, lowest: int) -> plan.Fork | None:
-        """Nothing from the lowest position looked at upwards is common."""
-        if parted is None or parted.position > lowest:
-            return None  # Further down one side knows nothing.
+        """Nothing from the lowest position looked at upwards is common. Where the branches part higher up than that,
+        somebody removed our rows of the entries below: the source was asked for all of them, and not silent."""
+        if parted is None:
+            return None
         if lowest == self.start and self.cursor.position - (self.start - 1) <= self.depth_max:
             return plan.Fork(plan.before_first(self.start), parted)
         return plan.Fork(None, parted)
