@@ -13,7 +13,8 @@ digest: they depend on all entries before; they have a digest of their own (`sta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from gapless.model import Entry
 from gapless.schema import Rows
@@ -22,23 +23,38 @@ from gapless.schema import Rows
 def entry_digests(entries: Sequence[Entry], rows: Sequence[Rows]) -> tuple[list[str], list[int]]:
     """Digest and row count of each entry. `rows` hold the entries' facts, one item a table, in any order."""
     ordered = sorted((r for r in rows if len(r)), key=lambda r: r.table.name)
-    starts = [0] * len(ordered)
+    parts = [(r.table.name, r.counts, _texts(r)) for r in ordered]
     digests: list[str] = []
     totals: list[int] = []
     for i, entry in enumerate(entries):
         hasher = hashlib.sha256(f"gapless entry 1\n{entry.position}\t{entry.id}\n".encode())
         total = 0
-        for t, table_rows in enumerate(ordered):
-            count = table_rows.counts[i]
+        for name, counts, texts in parts:
+            count = counts[i]
             if count:
-                start = starts[t]
-                starts[t] = start + count
                 total += count
-                text = "\n".join(table_rows.lines[start : start + count])
-                hasher.update(f"{table_rows.table.name}\t{count}\n{text}\n".encode())
+                hasher.update(f"{name}\t{count}\n".encode())
+                hasher.update(next(texts))
         digests.append(hasher.hexdigest())
         totals.append(total)
     return digests, totals
+
+
+def _texts(rows: Rows) -> Iterator[bytes | memoryview]:
+    """The lines of each entry that has some, with a newline after each."""
+    ends = accumulate(filter(None, rows.counts))
+    if rows.packed is None:
+        start = 0
+        for end in ends:
+            yield ("\n".join(rows.lines[start:end]) + "\n").encode()
+            start = end
+        return
+    text, start = memoryview(rows.text), 0
+    places = rows.packed.line_ends()
+    for row_end in ends:
+        end = int(places[row_end - 1])
+        yield text[start:end]
+        start = end
 
 
 def range_digest(digests: Iterable[str]) -> str:

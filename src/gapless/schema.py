@@ -30,9 +30,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapless.errors import ConfigError, check
+
+if TYPE_CHECKING:
+    from gapless.packed import Packed
 
 Column_ = Sequence["str | None"]
 """A column of canonical text."""
@@ -158,13 +161,33 @@ class Rows:
     table: Table
     columns: tuple[Column_, ...]
     counts: tuple[int, ...]
+    packed: Packed | None = None
+    """The same rows as one matrix, where they were made so: then `columns` are made from it when looked at."""
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
+    @classmethod
+    def of_packed(cls, table: Table, packed: Packed, counts: Sequence[int]) -> Rows:
+        return cls(table, tuple(map(packed.column, range(len(table.columns)))), tuple(counts), packed)
+
+    def part(self, first: int, upto: int) -> Rows:
+        """The rows of the entries first..upto-1, counted from 0."""
+        start, end = sum(self.counts[:first]), sum(self.counts[:upto])
+        if self.packed is not None:
+            return Rows.of_packed(self.table, self.packed.rows(start, end), self.counts[first:upto])
+        return Rows(self.table, tuple(c[start:end] for c in self.columns), self.counts[first:upto])
+
+    @cached_property
+    def text(self) -> bytes:
+        """The canonical lines, each with a newline."""
+        return self.packed.text if self.packed is not None else ("\n".join(self.lines) + "\n").encode()
+
     @cached_property
     def lines(self) -> list[str]:
         """One canonical line per row: tab-separated, `\\N` for NULL, escaped as in Postgres' COPY text format."""
+        if self.packed is not None:
+            return self.text.decode("ascii").splitlines()
         rendered: list[Column_] = []
         for column, values in zip(self.table.columns, self.columns, strict=True):
             if column.kind in _NEEDS_ESCAPE:

@@ -6,6 +6,7 @@ _LIES = "unit/evm/test_lies.py::test_lies_are_refused_under_their_name"
 _SOURCE = "unit/evm/test_source.py"
 _HEADS = "unit/evm/test_heads.py"
 _PROVE = "unit/evm/test_prove.py"
+_COLUMNS = "unit/evm/test_columns_path.py::test_the_checks_of_columns_see_what_is_wrong"
 
 
 def _header_field(name: str, attribute: str, encode: str, block: str) -> Mutant:
@@ -79,7 +80,7 @@ CHECKS = (
     ),
     Mutant(
         "differing-answers-merged",
-        "sources/evm/fetch.py",
+        "sources/evm/filtered.py",
         "if known != log:",
         "if False:",
         "two filters that differ on one log are merged",
@@ -102,10 +103,58 @@ CHECKS = (
         f"{_LIES}[not_in_bloom:an_invented_receiver]",
     ),
     Mutant(
+        "columns-of-another-block",
+        "sources/evm/accept.py",
+        "return bool((table.block_hash == known[place]).all())",
+        "return True",
+        "logs in columns may be of another block of that number",
+        f"{_COLUMNS}[block hash]",
+    ),
+    Mutant(
+        "columns-past-the-bloom",
+        "sources/evm/accept.py",
+        "(not blooms or _in_blooms(",
+        "(True or _in_blooms(",
+        "logs in columns may hold what the bloom denies",
+        f"{_COLUMNS}[topic]",
+    ),
+    Mutant(
+        "columns-of-mixed-transactions",
+        "sources/evm/accept.py",
+        "and _of_one_transaction_each(table, place)",
+        "and True",
+        "logs in columns may disagree on their transactions",
+        f"{_COLUMNS}[transaction hash]",
+    ),
+    Mutant(
+        "columns-doubled",
+        "sources/evm/logtable.py",
+        "        if not bool((keys[1:] > keys[:-1]).all()):",
+        "        if False:",
+        "logs in columns may come twice",
+        f"{_COLUMNS}[twice]",
+    ),
+    Mutant(
+        "template-loosely-compared",
+        "sources/evm/regular.py",
+        "fits &= same.all(axis=1)",
+        "fits &= same.any(axis=1)",
+        "a log that differs from the others outside its values is read as they are",
+        "unit/evm/test_columns_path.py::test_no_other_character_is_taken_for_the_right_one",
+    ),
+    Mutant(
+        "padding-of-columns-unchecked",
+        "sources/evm/packing.py",
+        "return bool((digits == _ZERO).all())",
+        "return True",
+        "bytes where an encoder writes none are cut off and lost",
+        "unit/evm/test_columns_path.py::test_an_honest_answer_is_accepted_and_means_the_same",
+    ),
+    Mutant(
         "bloom-hits-ignored",
         "sources/evm/verify.py",
-        "elif hashing.bloom and _admits(",
-        "elif False and _admits(",
+        "return hashing.bloom and _admits(",
+        "return False and _admits(",
         "no log for a block whose bloom tells of some is no suspicion",
         f"{_LIES}[empty_for_bloom:no_filtered_logs_where_the_receipts_hold_some]",
     ),

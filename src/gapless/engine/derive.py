@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
@@ -113,7 +113,7 @@ class Deriver:
         rows = [*decoded.rows, *(facts.take(entries) for facts in self._facts)]
         if done < len(entries):
             entries = entries[:done]
-            rows = [_head(r, done) for r in rows]
+            rows = [r.part(0, done) for r in rows]
             quarantined = [q for q in quarantined if entries and q.position <= entries[-1].position]
         if not entries:
             return Derivation(None, number, failure)
@@ -229,10 +229,8 @@ class Deriver:
         """One call for the whole run; if it raises, entry by entry, to find and keep what is before the fault."""
         if self._try_batch(handler, events.rows) is None:
             return len(entries), None
-        start = 0
-        for done, (entry, count) in enumerate(zip(entries, events.rows.counts, strict=True)):
-            rows = _slice(events.rows, start, count)
-            start += count
+        for done, entry in enumerate(entries):
+            rows = events.rows.part(done, done + 1)
             error = self._try_batch(handler, rows)
             if error is None:
                 continue
@@ -268,17 +266,6 @@ def _raised(handler: Handler, record: Any, tables: Tables) -> BaseException | No
 
 def _no_state(table: Table, _keys: Sequence[Key]) -> dict[Key, StateRow]:
     raise StateUnavailable(f"State table {table.name!r} cannot be read here")
-
-
-def _slice(rows: Rows, start: int, count: int) -> Rows:
-    return replace(rows, columns=tuple(c[start : start + count] for c in rows.columns), counts=(count,))
-
-
-def _head(rows: Rows, entries: int) -> Rows:
-    """The rows of the first so many entries."""
-    counts = rows.counts[:entries]
-    kept = sum(counts)
-    return replace(rows, columns=tuple(c[:kept] for c in rows.columns), counts=counts)
 
 
 def _failed(source: str, handler: Handler, event: _Event, error: BaseException) -> HandlerFailed:

@@ -57,7 +57,7 @@ class PostgresSession:
         columns = ", ".join(quote(c.name) for c in rows.table.columns)
         cursor = self.connection.cursor()
         with cursor.copy(f"COPY {relation} ({columns}) FROM STDIN".encode()) as copy:
-            copy.write("\n".join(rows.lines) + "\n")
+            copy.write(rows.text)
         check(cursor.rowcount == len(rows), f"COPY into {relation} took {cursor.rowcount} of {len(rows)} rows")
 
 

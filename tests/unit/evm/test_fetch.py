@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gapless.errors import Contradiction, SourceUnavailable
 from gapless.model import Evidence
-from gapless.sources.evm.fetch import Part, merged
+from gapless.sources.evm.fetch import Part
+from gapless.sources.evm.filtered import merged
 from gapless.sources.evm.reader import plan_requests, together
 from gapless.sources.evm.types import Log, LogClause, Verify, Wants
 from gapless.testing.behaviour import AnswerBehaviour

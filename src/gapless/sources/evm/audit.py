@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from gapless.errors import Contradiction, SourceError
 from gapless.sources.evm import verify
-from gapless.sources.evm.fetch import Part, merged
+from gapless.sources.evm.fetch import Part
+from gapless.sources.evm.filtered import merged
 from gapless.sources.evm.lies import lie
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import LogRequest, Reader

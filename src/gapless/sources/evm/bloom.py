@@ -37,6 +37,13 @@ def bits(value: bytes | str) -> int:
     return _BIT[first & 2047] | _BIT[second & 2047] | _BIT[third & 2047]
 
 
+@lru_cache(maxsize=MASKS_CACHED_MAX)
+def places(text: bytes) -> tuple[int, int, int]:
+    """The three bits that an address or topic sets, given as the ASCII bytes of lower-case `0x` text."""
+    first, second, third = _pairs(keccak256(unhexlify(text[2:])))
+    return first & 2047, second & 2047, third & 2047
+
+
 def contains(bloom: int, mask: int) -> bool:
     """Whether the bloom admits what the mask stands for (one value or several)."""
     return bloom & mask == mask

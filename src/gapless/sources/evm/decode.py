@@ -19,6 +19,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from gapless.errors import ConfigError
 from gapless.model import Quarantined, Segment
@@ -26,9 +27,13 @@ from gapless.schema import Rows, Table
 from gapless.sources import Decoded, Events
 from gapless.sources.evm.contracts import ContractSpec, log_clauses
 from gapless.sources.evm.datasets import DATASETS, dataset_table, decode_dataset, log_item
-from gapless.sources.evm.events import EventCodec
+from gapless.sources.evm.events import EventCodec, words_only
 from gapless.sources.evm.rows import Blocks
 from gapless.sources.evm.types import EvmPayload, Log, Wants
+
+if TYPE_CHECKING:
+    from gapless.sources.evm.logtable import LogTable
+    from gapless.sources.evm.packing import Packer
 
 _LOG_INDEX = 5
 """Place of log_index among the columns of an event table."""
@@ -94,6 +99,8 @@ class EvmDecoder:
         ]
         _check_names(subscribed, [t.name for t in self._targets], "event")
         self._subscribed = subscribed
+        self._addresses = [c.addresses for c in contracts for _ in c.events]
+        self._packer: Packer | None = None
         self._routes: dict[str, list[_Route]] = {}
         self._anonymous: dict[str, list[_AnonymousRoute]] = {}
         place = 0
@@ -129,34 +136,60 @@ class EvmDecoder:
             logs=log_clauses(self._contracts),
             all_logs="logs" in self._datasets,
             whole_blocks="transactions" in self._datasets,
+            as_columns=not self._anonymous and all(words_only(t.codec.event) for t in self._targets),
         )
 
     def decode(self, segment: Segment[EvmPayload]) -> Decoded:
         """Rows of every table, columns of every subscribed event, and what did not decode.
 
         Raises DecodeError for a block time that no database holds."""
-        blocks = Blocks.of(segment)
-        rows: list[Rows] = []
-        events: list[Events] = []
+        blocks, payload = Blocks.of(segment), segment.payload
         quarantined: list[Quarantined] = []
-        for target, bucket in zip(self._targets, self._sorted_out(segment.payload.logs), strict=True):
+        found = None if payload.table is None else self._packed(blocks, payload.table)
+        if found is None:
+            table = payload.table
+            logs = payload.logs if table is None else table.logs(payload.counts)
+            found = self._decoded(blocks, logs, quarantined)
+        events = [Events(target.name, rows, _order(rows)) for target, rows in found if target.name in self._subscribed]
+        all_rows = [rows for _, rows in found]
+        for dataset, table_ in self._datasets.items():
+            rows, odd = decode_dataset(dataset, table_, payload, blocks)
+            all_rows.append(rows)
+            quarantined += odd
+        return Decoded(tuple(all_rows), tuple(events), tuple(quarantined))
+
+    def _decoded(
+        self, blocks: Blocks, logs: Sequence[Sequence[Log]], quarantined: list[Quarantined]
+    ) -> list[tuple[_Target, Rows]]:
+        """The rows of each event that has some, from logs as objects; those that do not decode are added to
+        `quarantined`."""
+        found: list[tuple[_Target, Rows]] = []
+        for target, bucket in zip(self._targets, self._sorted_out(logs), strict=True):
             if not bucket.logs:
                 continue
             decoded = target.codec.decode(bucket.logs)
             counts = bucket.counts()
-            found = blocks.rows(target.table, decoded.columns, counts, decoded.odd)
+            rows = blocks.rows(target.table, decoded.columns, counts, decoded.odd)
             if decoded.odd:
                 quarantined += blocks.quarantined(target.table.name, bucket.logs, counts, decoded.odd, log_item)
-            if not len(found):
-                continue
-            rows.append(found)
-            if target.name in self._subscribed:
-                events.append(Events(target.name, found, _order(found)))
-        for dataset, table in self._datasets.items():
-            found, odd = decode_dataset(dataset, table, segment.payload, blocks)
-            rows.append(found)
-            quarantined += odd
-        return Decoded(tuple(rows), tuple(events), tuple(quarantined))
+            if len(rows):
+                found.append((target, rows))
+        return found
+
+    def _packed(self, blocks: Blocks, logs: LogTable) -> list[tuple[_Target, Rows]] | None:
+        """The same from logs as columns. None where one of them is not exactly of its event."""
+        if self._packer is None:
+            from gapless.sources.evm.packing import Packer
+
+            self._packer = Packer([(t.codec.event, r) for t, r in zip(self._targets, self._addresses, strict=True)])
+        packed = self._packer.pack(blocks, logs)
+        if packed is None:
+            return None
+        return [
+            (target, Rows.of_packed(target.table, *rows))
+            for target, rows in zip(self._targets, packed, strict=True)
+            if rows is not None
+        ]
 
     def _sorted_out(self, logs_by_block: Sequence[Sequence[Log]]) -> list[_Bucket]:
         """Hand each log to the targets it belongs to. The hot loop: everything it needs is a local name."""

@@ -41,6 +41,11 @@ LOG_COLUMNS = 4
 _DIGEST = AbiType("bytes32")
 
 
+def words_only(event: EventAbi) -> bool:
+    """Whether each parameter in the data is exactly one word."""
+    return all(i.indexed or i.type.word for i in event.inputs)
+
+
 def log_columns(logs: Sequence[Log]) -> Columns:
     """transaction_hash, transaction_index, log_index, address: where each log comes from."""
     try:

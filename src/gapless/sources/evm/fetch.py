@@ -14,17 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gapless.clock import Clock
 from gapless.errors import Contradiction, HistoryPruned, MethodMissing, NotYetAvailable
 from gapless.model import Evidence, Head
 from gapless.sources.evm import verify
+from gapless.sources.evm.filtered import Filtered
 from gapless.sources.evm.lies import lie
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import EVERY_LOG, LogRequest, Reader, plan_requests, together
 from gapless.sources.evm.rpc import ListedBlock
 from gapless.sources.evm.types import FullBlock, Header, Log, LogClause, Receipt, Verify, Wants
+
+if TYPE_CHECKING:
+    from gapless.sources.evm.accept import Accepted
+    from gapless.sources.evm.filtered import Answers
 
 H = TypeVar("H", bound=Header)
 
@@ -46,6 +51,17 @@ class Part:
     """Where no log could have been left out unseen."""
     transactions: list[list[dict[str, Any]]] = field(default_factory=list)
     receipts: list[list[Receipt]] = field(default_factory=list)
+    columns: Accepted | None = None
+    """The logs of all blocks as columns, where they came so: then `logs` is empty."""
+
+    @property
+    def items(self) -> int:
+        """How many logs there are."""
+        return sum(map(len, self.logs)) if self.columns is None else len(self.columns.table)
+
+    def listed(self) -> list[list[Log]]:
+        """The logs of each block, as objects."""
+        return self.logs if self.columns is None else self.columns.logs()
 
     def filtered_until(self, last_calm: int) -> int:
         """How many blocks from the first on were fetched by filter, up to the last position not fetched strictly."""
@@ -53,9 +69,16 @@ class Part:
 
     def head(self, count: int) -> Part:
         """Headers and logs of the first `count` blocks."""
-        return Part(self.headers[:count], self.logs[:count], self.evidence[:count], self.audited[:count])
+        return Part(self.headers[:count], self.listed()[:count], self.evidence[:count], self.audited[:count])
 
     def extend(self, other: Part) -> None:
+        if not self.headers:
+            self.columns = other.columns
+        elif self.columns is not None and other.columns is not None:
+            self.columns = self.columns.followed_by(other.columns)
+        elif self.columns is not None or other.columns is not None:
+            self.logs, other.logs = self.listed(), other.listed()
+            self.columns = None
         self.headers += other.headers
         self.logs += other.logs
         self.evidence += other.evidence
@@ -96,7 +119,7 @@ class Fetcher:
                 upto = calm
             part = await self._choose(first > calm)(reader, first, upto, parent, head)
             reader.endpoint.pieces.succeeded(
-                upto - first + 1, size_bytes=reader.size_bytes - received, items=sum(map(len, part.logs))
+                upto - first + 1, size_bytes=reader.size_bytes - received, items=part.items
             )
             whole.extend(part)
             parent = part.headers[-1].hash
@@ -131,19 +154,20 @@ class Fetcher:
     async def _filtered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         lanes = [self.requests[0::2], self.requests[1::2]]
         works: list[Any] = [reader.headers(self._lowest(first, parent), last)]
-        works += [_logs_of_each(reader, first, last, lane) for lane in lanes if lane]
+        works += [_logs_of_each(reader, first, last, lane, self._wants.as_columns) for lane in lanes if lane]
         found, *answers = await together(works)
         headers = await self._linked(reader, found, first, last, parent, head)
         suspects: dict[int, list[LogClause]] = {}
-        grouped = []
+        checked = Filtered(headers, self._level, self._hashing)
         for request, logs in (answer for lane in answers for answer in lane):
-            clauses = [request.clause]
-            groups, empty = verify.check_filtered_logs(headers, logs, clauses, self._level, self._hashing)
-            grouped.append(groups)
-            for position in empty:
+            for position in checked.add(logs, request.clause):
                 suspects.setdefault(position, []).append(request.clause)
         await self._settle(reader, {p: headers[p - first] for p in suspects}, suspects, head)
-        return self._part(headers, merged(grouped))
+        part = self._part(headers, [])
+        part.columns = checked.columns()
+        if part.columns is None:
+            part.logs = checked.logs()
+        return part
 
     async def _unfiltered(self, reader: Reader, first: int, last: int, parent: str | None, head: Head) -> Part:
         lowest = self._lowest(first, parent)
@@ -323,29 +347,8 @@ class Fetcher:
 
 
 async def _logs_of_each(
-    reader: Reader, first: int, last: int, requests: Sequence[LogRequest]
-) -> list[tuple[LogRequest, list[Log]]]:
-    return [(request, await reader.logs(first, last, request)) for request in requests]
-
-
-def merged(grouped: Sequence[list[list[Log]]]) -> list[list[Log]]:
-    """The logs of each block from the answers to several filters: each log once, in index order.
-
-    Raises Contradiction `duplicate_log` where two answers differ on a log."""
-    if len(grouped) == 1:
-        return grouped[0]
-    return [_merged_block(groups) for groups in zip(*grouped, strict=True)]
-
-
-def _merged_block(groups: Sequence[list[Log]]) -> list[Log]:
-    filled = [group for group in groups if group]
-    if len(filled) <= 1:
-        return filled[0] if filled else []
-    by_index: dict[int, Log] = {}
-    for group in filled:
-        for log in group:
-            known = by_index.setdefault(int(log.log_index, 16), log)
-            if known != log:
-                position = int(log.block_number, 16)
-                raise lie("duplicate_log", f"Two answers differ on log {log.log_index} of block {position}", position)
-    return [by_index[index] for index in sorted(by_index)]
+    reader: Reader, first: int, last: int, requests: Sequence[LogRequest], as_columns: bool
+) -> list[tuple[LogRequest, Answers]]:
+    if as_columns:
+        return [(request, await reader.log_columns(first, last, request)) for request in requests]
+    return [(request, [await reader.logs(first, last, request)]) for request in requests]

@@ -8,9 +8,9 @@ Only what does not get better by asking for less reaches the caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gapless.errors import (
     AnswerTooLarge,
@@ -25,11 +25,28 @@ from gapless.errors import (
 from gapless.model import Cursor
 from gapless.sources.evm.endpoints import Endpoint
 from gapless.sources.evm.lies import lie
-from gapless.sources.evm.rpc import BLOCK, HEAD, HEADER, LISTED, LOGS, RECEIPT, RECEIPTS, TEXT, Call, ListedBlock, Shape
+from gapless.sources.evm.rpc import (
+    BLOCK,
+    HEAD,
+    HEADER,
+    LISTED,
+    LOG_COLUMNS,
+    LOGS,
+    RECEIPT,
+    RECEIPTS,
+    TEXT,
+    Call,
+    ListedBlock,
+    Shape,
+)
 from gapless.sources.evm.span import Span
 from gapless.sources.evm.types import FullBlock, Header, Log, LogClause, Receipt
 
+if TYPE_CHECKING:
+    from gapless.sources.evm.logtable import LogTable
+
 T = TypeVar("T")
+S = TypeVar("S", bound=Sized)
 
 _PRUNED = 4444
 """EIP-4444: the node no longer has that history."""
@@ -98,21 +115,29 @@ class Reader:
 
     async def logs(self, first: int, last: int, request: LogRequest) -> list[Log]:
         """The logs of a range that a filter asks for, as the endpoint says, in as many calls as it takes."""
-        found: list[Log] = []
+        answers = await self._answers(first, last, request, LOGS)
+        return answers[0] if len(answers) == 1 else [log for logs in answers for log in logs]
+
+    async def log_columns(self, first: int, last: int, request: LogRequest) -> list[LogTable | list[Log]]:
+        """The same, each answer as columns where it is regular."""
+        return await self._answers(first, last, request, LOG_COLUMNS)
+
+    async def _answers(self, first: int, last: int, request: LogRequest, shape: Shape[S]) -> list[S]:
+        found: list[S] = []
         ranges = self.endpoint.ranges
         while first <= last:
             upto = min(last, first + ranges.size - 1)
             asked = upto - first + 1
             call = Call("eth_getLogs", ({"fromBlock": hex(first), "toBlock": hex(upto), **request.fields},))
             try:
-                reply = await self.endpoint.call(call, LOGS, deadline=self.deadline, divisible=asked > 1)
+                reply = await self.endpoint.call(call, shape, deadline=self.deadline, divisible=asked > 1)
             except SourceError as error:
                 if not self._shrink(ranges, asked, error, first):
                     raise
                 continue
             self.size_bytes += reply.size_bytes
             ranges.succeeded(asked, size_bytes=reply.size_bytes, items=len(reply.value))
-            found += reply.value
+            found.append(reply.value)
             first = upto + 1
         return found
 

@@ -8,16 +8,20 @@ texts differ by provider and change without notice. Only codes and the shape of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from gapless.errors import BadAnswer, MethodMissing, RateLimited, RequestRefused, SourceError, SourceUnavailable
 from gapless.sources.evm.transport import Answer, Transport
 from gapless.sources.evm.types import FullBlock, Header, Log, Receipt
+
+if TYPE_CHECKING:
+    from gapless.sources.evm.logtable import LogTable
 
 T = TypeVar("T")
 
@@ -56,9 +60,11 @@ class ListedBlock(Header, gc=False, rename="camel"):
 
 
 class Shape(Generic[T]):
-    """What a result must look like, with the decoders for one answer and for a batch of them."""
+    """What a result must look like, with the decoders for one answer and for a batch of them; and what is made of it,
+    which may refuse it with msgspec's errors."""
 
-    def __init__(self, form: Any) -> None:
+    def __init__(self, form: Any, finish: Callable[[Any], T] | None = None) -> None:
+        self.finish = finish
         envelope = msgspec.defstruct(
             "Envelope",
             [("id", Any, None), ("error", Any, None), ("result", form | msgspec.UnsetType, msgspec.UNSET)],
@@ -68,8 +74,19 @@ class Shape(Generic[T]):
         self.many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[envelope] | envelope)  # type: ignore[valid-type]
 
 
+_LOGS = msgspec.json.Decoder(list[Log])
+
+
+def _columns(raws: list[msgspec.Raw]) -> LogTable | list[Log]:
+    from gapless.sources.evm.regular import log_table  # with numpy, which takes its time: only where logs come
+
+    return log_table(raws) or _LOGS.decode(b"[" + b",".join(raws) + b"]")
+
+
 TEXT: Shape[str] = Shape(str)
 LOGS: Shape[list[Log]] = Shape(list[Log])
+LOG_COLUMNS: Shape[LogTable | list[Log]] = Shape(list[msgspec.Raw], _columns)
+"""As columns where the answer is regular."""
 HEADER: Shape[Header | None] = Shape(Header | None)
 LISTED: Shape[ListedBlock | None] = Shape(ListedBlock | None)
 HEAD: Shape[Head | None] = Shape(Head | None)
@@ -95,7 +112,8 @@ class Rpc:
         request_id = next(self._ids)
         answer = await self._post(_request(call, request_id), timeout_seconds)
         envelope = self._decode(shape.one, answer.body)
-        return Reply(self._result(envelope, request_id, answer), len(answer.body))
+        result = self._result(envelope, request_id, answer)
+        return Reply(self._finished(shape, result, answer.body), len(answer.body))
 
     async def batch(self, calls: Sequence[Call], shape: Shape[T], timeout_seconds: float) -> Reply[list[T]]:
         """Several calls of one shape in one request; results in the order of the calls, whatever the order of the
@@ -116,7 +134,8 @@ class Rpc:
                 f"{self._label} answered a batch of {len(requests)} calls with {len(envelopes)} answers, "
                 f"{len(missing)} of them missing"
             )
-        return Reply([self._result(by_id[r["id"]], r["id"], answer) for r in requests], len(answer.body))
+        results = [self._result(by_id[r["id"]], r["id"], answer) for r in requests]
+        return Reply([self._finished(shape, result, answer.body) for result in results], len(answer.body))
 
     async def _post(self, document: Any, timeout_seconds: float) -> Answer:
         answer = await self._transport.post(msgspec.json.encode(document), timeout_seconds)
@@ -125,8 +144,19 @@ class Rpc:
         return answer
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-        try:
+        with self._shaped(body):
             return decoder.decode(body)
+
+    def _finished(self, shape: Shape[T], result: Any, body: bytes) -> T:
+        with self._shaped(body):
+            finished: T = result if shape.finish is None else shape.finish(result)
+            return finished
+
+    @contextmanager
+    def _shaped(self, body: bytes) -> Iterator[None]:
+        """Raises BadAnswer where the body turns out to be something else."""
+        try:
+            yield
         except msgspec.ValidationError as error:
             raise self._bad(body, f"answered in another shape than asked for ({error})") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

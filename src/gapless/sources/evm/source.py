@@ -325,6 +325,8 @@ class EvmSource:
         except ValueError as error:
             raise BadAnswer(f"{label} gave a block whose number is none ({error})") from error
         payload = EvmPayload(part.headers, part.logs, part.transactions, part.receipts)
+        if part.columns is not None:
+            payload = replace(payload, table=part.columns.table, counts=tuple(part.columns.counts))
         return Segment(self.name, entries, payload, size_bytes)
 
     def _deadline(self) -> float:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from gapless.sources.evm.logtable import LogTable
 
 
 class Verify(StrEnum):
@@ -42,6 +45,8 @@ class Wants:
     logs: tuple[LogClause, ...]
     all_logs: bool = False
     whole_blocks: bool = False
+    as_columns: bool = field(default=False, compare=False)
+    """Whether the logs may come as columns: all of them become rows of events of one-word parameters."""
 
 
 class Log(msgspec.Struct, gc=False, rename="camel"):
@@ -123,3 +128,7 @@ class EvmPayload:
     logs: list[list[Log]]
     transactions: list[list[dict[str, Any]]] = field(default_factory=list)
     receipts: list[list[Receipt]] = field(default_factory=list)
+    table: LogTable | None = None
+    """The logs as columns, by block and index, where they came so: then `logs` holds none."""
+    counts: tuple[int, ...] = ()
+    """How many logs of the table each entry has."""

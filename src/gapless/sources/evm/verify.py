@@ -409,9 +409,9 @@ def check_filtered_logs(
     duplicate_log; from `linked` on foreign_log; from `checked` on removed_log, transaction_mixed, not_asked_for,
     not_in_bloom, malformed."""
     grouped = group_logs(headers, logs)
-    suspects: list[int] = []
+    doubtful: list[int] = []
     if level is Verify.OFF:
-        return grouped, suspects
+        return grouped, doubtful
     asked: set[_Pair] = set()
     for header, group in zip(headers, grouped, strict=True):
         position = int(header.number, 16)
@@ -426,9 +426,23 @@ def check_filtered_logs(
                     raise lie("not_asked_for", f"A log of {pair[0]} with topic {pair[1]} was not asked for", position)
                 asked.add(pair)
             _check_group(header, group, {address for address, _ in pairs}, position, hashing)
-        elif hashing.bloom and _admits(_header_bloom(header, position), clauses):
-            suspects.append(position)
-    return grouped, suspects
+        elif _is_suspect(header, position, clauses, hashing):
+            doubtful.append(position)
+    return grouped, doubtful
+
+
+def suspects(
+    headers: Sequence[Header], counts: Sequence[int], clauses: Sequence[LogClause], level: Verify, hashing: ChainHashing
+) -> list[int]:
+    """The positions of blocks for which no log came although their bloom admits one. `counts`: the logs of each."""
+    if level is Verify.OFF or level is Verify.LINKED:
+        return []
+    empty = [(h, int(h.number, 16)) for h, count in zip(headers, counts, strict=True) if not count]
+    return [position for header, position in empty if _is_suspect(header, position, clauses, hashing)]
+
+
+def _is_suspect(header: Header, position: int, clauses: Sequence[LogClause], hashing: ChainHashing) -> bool:
+    return hashing.bloom and _admits(_header_bloom(header, position), clauses)
 
 
 def _admits(value: int, clauses: Sequence[LogClause]) -> bool:

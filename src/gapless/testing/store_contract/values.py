@@ -94,6 +94,25 @@ class ValueContract(StoreCase):
             assert entry_digests([chain.block(0).entry], [again])[0] == digests
             assert store.entries(SOURCE, 0, 0)[0].digest == digests[0]
 
+    def test_packed_rows_come_back_exactly(self) -> None:
+        """Rows that come as one matrix are the same rows: every kind that can be packed, with its extremes."""
+        from gapless.packed import Packed, padded
+
+        chain = Chain(seed=82).extend(1)
+        plain = _hard_rows({**_without_nothing(HARD), Kind.TEXT: ["x", "yz"], Kind.JSON: ["0", "[12]"]})
+        packed = Packed.of([padded([v or "" for v in column]) for column in plain.columns])
+        rows = Rows.of_packed(MEMOS, packed, plain.counts)
+        entries = [chain.block(0).entry]
+        digests, counts = entry_digests(entries, [rows])
+        assert (digests, counts) == entry_digests(entries, [plain])
+        batch = chain.batch(0, rows=(rows,), counts=tuple(counts), digests=tuple(digests), changes=(), undo=())
+        with self.opened() as store:
+            fence = lead(store, chain)
+            store.commit(batch, None, fence)
+            columns, _ = store.facts(MEMOS, 0, 0)
+            for column, committed, found in zip(MEMOS.columns, plain.columns, columns, strict=True):
+                assert list(found) == list(committed), column.name
+
     def test_hard_values_come_back_from_state(self) -> None:
         """State rows too, whatever their keys hold."""
         chain = Chain(seed=79).extend(1)
@@ -142,9 +161,13 @@ class ValueContract(StoreCase):
             assert [list(c) for c in found] == [list(c) for c in columns]
 
 
-def _hard_rows() -> Rows:
+def _hard_rows(hard: dict[Kind, list[str | None]] = HARD) -> Rows:
     """Every hard value of every kind at least once."""
-    longest = max(map(len, HARD.values()))
+    longest = max(map(len, hard.values()))
     columns: list[Column_] = [["0"] * longest, [str(i) for i in range(longest)]]
-    columns += [[HARD[c.kind][i % len(HARD[c.kind])] for i in range(longest)] for c in MEMOS.columns[2:]]
+    columns += [[hard[c.kind][i % len(hard[c.kind])] for i in range(longest)] for c in MEMOS.columns[2:]]
     return Rows(MEMOS, tuple(columns), (longest,))
+
+
+def _without_nothing(hard: dict[Kind, list[str | None]]) -> dict[Kind, list[str | None]]:
+    return {kind: [value for value in values if value is not None] for kind, values in hard.items()}
