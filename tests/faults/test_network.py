@@ -78,9 +78,7 @@ CELLS = [
 class Cell:
     """One run between two proxies."""
 
-    def __init__(
-        self, anvil: Anvil, folder: Path, server: PostgresServer, url: str, node: TcpProxy, sql: TcpProxy
-    ) -> None:
+    def __init__(self, anvil: Anvil, folder: Path, url: str, node: TcpProxy, sql: TcpProxy) -> None:
         self.anvil, self.node, self.sql = anvil, node, sql
         self.built = build_transfers(anvil, 60, 40, real=False)
         rpc = [f"http://127.0.0.1:{node.port}"]
