@@ -76,11 +76,15 @@ lint: $(VENV)/.installed-all  ## formatting, lint rules, types, layers
 
 .PHONY: test
 test: $(VENV)/.installed-anvil lint  ## everything the tests need, then lint and all tests but the nightly ones
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -m "not slow and not soak" -n 2
 
 .PHONY: nightly
-nightly: $(VENV)/.installed-anvil  ## the long tests: kills, long runs, simulations
-	$(PYTEST) -m slow --timeout 3600
+nightly: $(VENV)/.installed-anvil  ## the long tests: kills, cuts, flips, pauses, weather; FAULTS_KILLS=… and others set numbers
+	$(PYTEST) -m "slow and not soak" --timeout 3600
+
+.PHONY: soak
+soak: $(VENV)/.installed-anvil  ## FAULTS_SOAK_MINUTES (10) of following a real chain through trouble: nothing may grow
+	$(PYTEST) -m soak -s tests/faults
 
 .PHONY: mutation
 mutation: $(VENV)/.installed-all  ## break the safety code in 200 ways, one at a time: a test must notice each

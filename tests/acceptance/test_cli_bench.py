@@ -222,8 +222,8 @@ def test_no_file_is_left_behind(tmp_path: Path, node: FakeNode, number: signal.S
     process = start(tmp_path, "bench", "--seconds", "8")
     wait_until(lambda: any(tmp_path.glob(".gapless_bench_*.db-wal")), SECONDS_MAX)
     process.send_signal(number)
-    assert process.wait(SECONDS_MAX) == code
-    process.communicate()
+    said = process.communicate(timeout=SECONDS_MAX)[1]
+    assert process.returncode == code, said
     wait_until(lambda: [path.name for path in tmp_path.iterdir()] == ["gapless.toml"])
 
 

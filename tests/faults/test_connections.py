@@ -19,7 +19,8 @@ from gapless.testing.tcp_proxy import TcpProxy, Weather
 from servers.postgres import PostgresServer
 
 READERS = 4
-OUTAGE_SECONDS = 9.0
+OUTAGE_SECONDS = 16.0
+"""Longer than the pool's first pauses: 1, 2, 4 and 8 s."""
 BACK_SECONDS_MAX = 5.0
 
 

@@ -157,4 +157,7 @@ async def run(
         await runner.run()
     finally:
         ending.cancel()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():  # Ctrl-C while writing: the engine ends well when it is cancelled
+        raise asyncio.CancelledError
     return Stage(counting.blocks, counting.rows, counting.ended - started)

@@ -165,7 +165,8 @@ class Follower:
         reported = await lane.offload.write(lambda: lane.store.reported(self.name))
         cursor = await lane.offload.write(lambda: lane.store.cursor(self.name))
         self._finalized = max(self._finalized, self._reporter.resume(reported, cursor))
-        await self._reporter.mode(Mode.STARTING, None)
+        if not self._failures:  # else it stays degraded until it gets on, however often it tries
+            await self._reporter.mode(Mode.STARTING, None)
 
     async def _bind(self, identity: Identity) -> tuple[int, Head]:
         """Bind the source. Returns where it starts, and its head. A start that does not exist is refused before it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +26,8 @@ _STEPS_BETWEEN_LOOKS = 10_000
 _INTEGERS = frozenset({Kind.INT, Kind.BOOL})
 _FIXED = frozenset({Kind.HASH, Kind.ADDRESS})
 """Kinds whose values are all of one width: they are not padded."""
+_SHARED_MEMORY_BYTES = 32 * 1024
+"""What the file beside a write-ahead log grows by."""
 _READING = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "writefile", "edit", "fts3_tokenizer"})
 
@@ -194,9 +197,10 @@ def in_words(error: apsw.Error, path: Path) -> StoreError:
                 todo="Look for a second instance, a backup or a database browser that keeps it locked.",
             )
         case apsw.FullError():
-            return DiskFull(
-                f"There is no space left for {path}", todo="Nothing was kept of the batch. Free some space."
-            )
+            return _no_space(path)
+        case apsw.IOError() if _is_full(path):
+            # Where the file of shared memory beside the log found no room, SQLite speaks of input and output.
+            return _no_space(path)
         case apsw.ReadOnlyError() | apsw.PermissionsError():
             return read_only(path)
         case apsw.NotADBError():
@@ -225,6 +229,17 @@ def in_words(error: apsw.Error, path: Path) -> StoreError:
     return StoreError(
         f"SQLite could not do what was asked of {path}: {error}", todo="`gapless doctor` looks for damage."
     )
+
+
+def _no_space(path: Path) -> DiskFull:
+    return DiskFull(f"There is no space left for {path}", todo="Nothing was kept of the batch. Free some space.")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _SHARED_MEMORY_BYTES
+    except OSError:
+        return False
 
 
 def read_only(path: Path) -> ReadOnlyStore:

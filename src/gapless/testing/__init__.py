@@ -7,7 +7,8 @@
         ...                                        # index node.url
     assert rows == fold(chain).transfers           # the oracle
 
-Or, for the handlers of an app, `Trial(app, node.url).run()`; see docs/howto/test-your-handlers.md.
+Or, for the handlers of an app, `Trial(app, node.url).run()`, and `simulate(app, seeds=range(100))` for everything at
+once; see docs/howto/test-your-handlers.md.
 
 The contract suites for stores and sources are modules of their own beside these, and so are a disk that fails and
 forgets (`faulty_disk`), and a proxy that breaks connections (`tcp_proxy`, whose names are here too).
@@ -96,6 +97,7 @@ from gapless.testing.pushes import (
     RefusedSocket,
     SilentHeads,
 )
+from gapless.testing.simulation import Outcome, SimulationFailed, simulate
 from gapless.testing.tcp_proxy import Armed, Direction, Fault, TcpProxy, Trigger, Weather
 from gapless.testing.trial import Trial
 from gapless.testing.virtual_loop import EverybodyWaits
@@ -144,6 +146,7 @@ __all__ = [
     "OtherGenesis",
     "OutOfOrderHeads",
     "OutOfRangeLog",
+    "Outcome",
     "Push",
     "PushBehaviour",
     "ReceiptsMiscounted",
@@ -159,6 +162,7 @@ __all__ = [
     "ScriptedTransaction",
     "ServerError",
     "SilentHeads",
+    "SimulationFailed",
     "SlowDrip",
     "StaleReplica",
     "Stall",
@@ -181,6 +185,7 @@ __all__ = [
     "fold",
     "fold_logs",
     "holder",
+    "simulate",
     "transfer",
     "word",
 ]

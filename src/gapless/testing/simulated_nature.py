@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gapless.engine.observer import Observer
 from gapless.engine.operate import Operator
 from gapless.engine.repair import Damage, Repaired
 from gapless.errors import GaplessError, NothingToUndo
@@ -54,6 +55,9 @@ class Weather:
     async def blow(self) -> None:
         """All of the plan's steps."""
         world = self._world
+        for kind in ("lie", "lie", "lie", "lie", "fault", "lag"):
+            if kind in self._plan.events and self._draw.random() < 0.6:
+                getattr(self, f"_{kind}")()  # some trouble is there already when the first process starts
         for place in range(self._plan.processes):
             world.start(place)
         kinds, weights = list(self._plan.events), list(self._plan.events.values())
@@ -160,8 +164,8 @@ class Weather:
     def _lie(self) -> None:
         """One node lies about some blocks, now and then or always."""
         node, lie, height = self._node(), self._draw.choice(self._plan.lies), self._world.main.height
-        first = self._draw.choice((1, max(1, height - 5), self._draw.randint(1, height + 1)))
-        last = self._draw.choice((None, first, first + 10))
+        first = self._draw.choice((1, 1, max(1, height - 5), self._draw.randint(1, height + 1)))
+        last = self._draw.choice((None, None, first, first + 10))
         held = None
         if isinstance(lie, ForeignBlock):
             # One block of another fork, right in itself, is beyond what a client can see where it is final.
@@ -169,12 +173,12 @@ class Weather:
             held = self._final
         switch = node.behave(lie, first=first, last=last, every=self._draw.choice((1, 1, 3)))
         self._cast(node, switch, held)
-        self._world.note("lie", node.label, lie, first, last)
+        self._world.note("lie", node.label, type(lie).__name__, first, last)
 
     def _fault(self) -> None:
         node, fault = self._node(), self._draw.choice(self._plan.faults)
         self._cast(node, node.behave(fault, every=self._draw.choice((1, 2, 5))))
-        self._world.note("fault", node.label, fault)
+        self._world.note("fault", node.label, type(fault).__name__)
 
     def _lag(self) -> None:
         node = self._node()
@@ -206,7 +210,10 @@ class Weather:
         node.dispatcher.chain = self._world.main
 
     def _other_chain(self) -> None:
-        node = self._node()
+        """One node says it is of another chain. Not before the database knows which is the right one."""
+        world, node = self._world, self._node()
+        if world.checker.store.source(world.subject.source) is None:
+            return
         lie = self._draw.choice((OtherChainId(), OtherGenesis()))
         self._cast(node, node.behave(lie))
 
@@ -244,7 +251,7 @@ class Weather:
         return self._draw.randrange(self._plan.processes)
 
     def _crash(self) -> None:
-        place = self._place()
+        place = self._leader()
         self._world.kill(place)
         self._world.loop.call_later(self._draw.choice((0.0, 0.5, 5.0)), self._revive, place)
 
@@ -259,27 +266,47 @@ class Weather:
     async def _stopped(self, place: int) -> None:
         """Ask a process to end, and hold it to its bound."""
         world, life = self._world, self._world.lives.get(place)
-        if life is None or life.ended:
+        if life is None or life.over:
             return
         world.stop(place)
         paused_seconds = life.process.loop.paused_seconds
         limit = world.timeline.now + STOP_SECONDS_MAX + 6 * self._plan.pace_seconds + paused_seconds
-        while not life.ended and not life.store.severed:
+        while not life.over:
             if life.runner is None:
                 world.kill(place)  # It has not come to where it could be asked.
             elif world.timeline.now > limit:
                 raise SimulationFailed(f"{life.process.holder} was asked to stop, and did not")
             await world.clock.sleep(0.1)
 
+    def _leader(self) -> int:
+        """The place of the process that leads, mostly; any other now and then."""
+        for place, life in sorted(self._world.lives.items()):
+            leases = self._world.checker.store.leases()
+            if self._draw.random() < 0.8 and any(lease.holder == life.process.holder for lease in leases):
+                return place
+        return self._place()
+
     def _pause(self) -> None:
-        life = self._world.lives.get(self._place())
+        life = self._world.lives.get(self._leader())
         if life is not None:
             seconds = self._plan.lease_seconds * self._draw.choice((0.3, 1.0, 3.0))
             self._world.note("pause", life.process.holder, seconds)
             life.process.pause(seconds)
 
+    async def _handover(self) -> None:
+        """Leaders in turn are stopped in the middle of their work, for long enough that another one takes over."""
+        world = self._world
+        for _ in range(self._draw.choice((1, 2, 2, 3))):
+            self._extend(self._draw.choice((1, 2, 5)))
+            await world.clock.sleep(self._plan.poll_seconds * self._draw.uniform(0.0, 2.5))
+            life = world.lives.get(self._leader())
+            if life is not None:
+                world.note("handover", life.process.holder)
+                life.process.pause(self._plan.lease_seconds * self._draw.choice((1.5, 2.5)))
+            await world.clock.sleep(self._plan.lease_seconds * self._draw.choice((1.1, 1.5, 2.0)))
+
     def _freeze(self) -> None:
-        life = self._world.lives.get(self._place())
+        life = self._world.lives.get(self._leader())
         if life is not None:
             seconds = self._plan.lease_seconds * self._draw.choice((0.2, 0.5, 2.0, 10.0))
             self._world.note("freeze", life.process.holder, seconds)
@@ -409,7 +436,6 @@ class Weather:
         self._calm_database()
         for name in world.checker.store.flags():
             world.checker.store.set_flag(name, None)
-        world.allowed.clear()
         if world.checker.damaged:
             await self._alone(lambda: self._repair(20))
         self._settle_final()
@@ -417,8 +443,17 @@ class Weather:
         for place in range(self._plan.processes):
             self._revive(place)
         await self._until(lambda: world.checker.store.cursor(world.subject.source) == world.expected(), "at the head")
+        if not world.subject.mendable and world.checker.store.gaps(world.subject.source):
+            await self._alone(self._replay)
+            await self._until(lambda: world.checker.store.cursor(world.subject.source) == world.expected(), "back")
         await self._until(lambda: not world.checker.store.gaps(world.subject.source), "without a gap")
         world.checker.check_all()
+
+    async def _replay(self) -> None:
+        """What a mender must leave to an operator: facts that come from state are derived again from the first on."""
+        await self._world.operator(
+            lambda operator: operator.replay(self._plan.start, self._world.main.height, Observer())
+        )
 
     def _outgrow(self) -> None:
         """A chain that has become shorter is not followed before it is longer again than what is committed."""

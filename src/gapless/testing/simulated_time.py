@@ -18,7 +18,7 @@ from contextvars import Context
 from random import Random  # noqa: TID251 - the clock is where randomness comes from
 from threading import Event
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from gapless.errors import InvariantViolation, check
 from gapless.testing.fake_clock import START_US
@@ -26,6 +26,9 @@ from gapless.testing.virtual_loop import EverybodyWaits
 
 T = TypeVar("T")
 
+_TICK_SECONDS = 1e-9
+"""A timer is due so much later, as with any real clock: one that is rounded down to just before its time would have
+whoever waits for that time set it again, and again, and time would stand still."""
 _BURIAL_STEPS_MAX = 100_000
 
 
@@ -96,7 +99,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timeline = timeline
         self._rate = rate
         self._held: deque[asyncio.Handle] = deque()
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
+        self._born = 0
         self._paused_until = 0.0
         self.dead = False
         self._grave: deque[asyncio.Handle] | None = None
@@ -139,7 +143,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             return
         grave = self._grave = deque([*self._held, *self._timeline.take(self)])
         self._held.clear()
-        for task in sorted(self._tasks, key=lambda t: t.get_name()):
+        for _, task in sorted(self._tasks.items()):
             task.cancel()
         running = events._get_running_loop()  # noqa: SLF001 - put back below
         events._set_running_loop(self)  # noqa: SLF001 - as the loops of asyncio do it
@@ -191,7 +195,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if self._grave is not None:
             self._grave.append(handle)
         else:
-            self._timeline.at(when / self._rate, self, handle)
+            self._timeline.at(when / self._rate + _TICK_SECONDS, self, handle)
         return handle
 
     def _at(self, moment: float, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -205,7 +209,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
         task = asyncio.Task(coro, loop=self, name=name, context=context)
-        self._tasks.add(task)
+        self._born += 1
+        self._tasks[self._born] = task
         return task
 
     def get_debug(self) -> bool:

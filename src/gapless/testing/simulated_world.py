@@ -22,7 +22,7 @@ from gapless.errors import (
     StartBeyondHead,
     WrongChain,
 )
-from gapless.model import Cursor, Fence, Finality, FinalityRule
+from gapless.model import Cursor, Fence, Finality, FinalityRule, Mode
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.source import EvmSource
 from gapless.sources.evm.types import Verify
@@ -106,17 +106,15 @@ class SimulatedApp:
 
 
 class _Modes(Observer):
-    """Writes what processes say of themselves into the trace."""
+    """Writes what a process says of itself into the trace, as long as it lives."""
 
-    def __init__(self, note: Callable[..., None], holder: str) -> None:
+    def __init__(self, note: Callable[..., None], life: Life) -> None:
         self._note = note
-        self._holder = holder
+        self._life = life
 
-    def mode(self, source: str, mode: Any, reason: str | None) -> None:  # noqa: ARG002 - there is one source
-        self._note("mode", self._holder, mode.value, reason)
-
-    def reorg(self, source: str, depth: int) -> None:  # noqa: ARG002 - there is one source
-        self._note("reorg", self._holder, depth)
+    def mode(self, source: str, mode: Mode, reason: str | None) -> None:  # noqa: ARG002 - there is one source
+        if not self._life.over:
+            self._note("mode", self._life.process.holder, mode.value, reason)
 
 
 @dataclass
@@ -131,6 +129,11 @@ class Life:
     runner: Runner | None = None
     stop_asked_at: float | None = None
     ended: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended, or was killed."""
+        return self.ended or self.store.severed
 
     def sever(self) -> None:
         """Nothing it does has an effect from now on."""
@@ -326,7 +329,7 @@ class World:
             self.subject.schema,
             life.store,
             process.clock,
-            _Modes(self.note, process.holder),
+            _Modes(self.note, life),
             self.plan.lease_seconds,
             process,
         )

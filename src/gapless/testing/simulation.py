@@ -34,7 +34,7 @@ from gapless.testing.simulation_plan import Plan, draw_plan, quiet
 if TYPE_CHECKING:
     from gapless.app import App
 
-STEPS_MAX = 3_000_000
+STEPS_MAX = 300_000
 _QUIET_SECONDS_MAX = 600.0
 _REAL = SystemClock()
 

@@ -117,7 +117,7 @@ FAULTS: tuple[Behaviour, ...] = (
 
 EVENTS: dict[str, float] = {
     "mine": 6.0,
-    "fork": 3.0,
+    "fork": 4.0,
     "unfork": 1.5,
     "rollback": 0.5,
     "finality": 0.7,
@@ -132,13 +132,14 @@ EVENTS: dict[str, float] = {
     "ease": 4.0,
     "crash": 2.0,
     "stop": 1.0,
-    "pause": 1.0,
+    "pause": 2.0,
+    "handover": 1.5,
     "freeze": 0.7,
     "database_away": 0.7,
     "database_worse": 1.0,
     "flag": 0.7,
     "tamper": 0.5,
-    "rewind": 0.4,
+    "rewind": 0.6,
 }
 """What may happen, and how often against each other."""
 _ALWAYS = frozenset({"mine", "ease"})
@@ -194,32 +195,32 @@ class Plan:
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed."""
     draw = Random(f"plan {seed}")
-    events = {k: w * draw.choice((0.5, 1.0, 2.0)) for k, w in EVENTS.items() if k in _ALWAYS or draw.random() < 0.55}
-    finalized_distance = draw.choice((4, 6, 12, 24, 40, 70))
-    verify = draw.choice(("checked", "checked", "proved"))
+    events = {k: w * draw.choice((0.5, 1.0, 2.0)) for k, w in EVENTS.items() if k in _ALWAYS or draw.random() < 0.6}
+    finalized_distance = draw.choice((6, 12, 24, 24, 40, 70, 70))
+    verify = draw.choice(("checked", "checked", "checked", "proved"))
     lies = LIES_AT_PROVED if verify == "proved" else LIES_AT_CHECKED
     nodes = draw.choice((2, 2, 3, 3, 4))
     return Plan(
         seed=seed,
         processes=draw.choice((1, 2, 2, 2, 2, 3)),
         nodes=nodes,
-        steps=draw.choice((8, 15, 25, 40)),
+        steps=draw.choice((10, 20, 30, 50)),
         events=events,
         start=draw.choice((0, 0, 0, 1, 7)),
-        blocks_at_first=draw.choice((8, 12, 25, 25, 60, 120)),
+        blocks_at_first=draw.choice((8, 25, 40, 60, 90, 120)),
         logs_max=draw.choice((0, 1, 3, 3, 6)),
         fork_depth_max=draw.choice((1, 3, 8, 20, 64)),
         finalized_distance=finalized_distance,
         confirmations=draw.choice((0, 0, 0, 0, 1, 3)),
         verify=verify,
-        lies=tuple(draw.sample(lies, draw.randint(1, 5))),
+        lies=tuple(draw.sample(lies, draw.randint(3, 12))),
         faults=tuple(draw.sample(FAULTS, draw.randint(1, 6))),
-        strict_positions_max=draw.choice((256, 256, 80)),
+        strict_positions_max=draw.choice((256, 80, 5)),
         lease_seconds=draw.choice((2.0, 6.0, 15.0)),
         poll_seconds=draw.choice((0.2, 0.5, 1.0)),
         request_seconds=draw.choice((3.0, 10.0, 30.0)),
         latency_seconds=draw.choice((0.0, 0.005, 0.05, 0.3)),
-        pace_seconds=draw.choice((0.0, 0.0, 0.002, 0.02, 0.2)),
+        pace_seconds=draw.choice((0.0, 0.002, 0.05, 0.2, 0.5)),
         clock_off_seconds=draw.choice((0.0, 5.0, 3600.0)),
         clock_drift=draw.choice((0.0, 0.0, 0.02)),
         commit_refused=draw.choice((0.0, 0.0, 0.05, 0.2)),

@@ -113,7 +113,7 @@ CHANGES: dict[str, tuple[Any, str, Verdict]] = {
     "too big": (lambda f, m: {"too_big": True}, "too_big", Verdict.BROKEN),
     "a rebase": (lambda f, m: {"rebase": True}, "rebase", Verdict.BROKEN),
     "another revision before": (lambda f, m: {"since": tid(START_US)}, "broken_since", Verdict.BROKEN),
-    "no revision before": (lambda f, m: {"since": None}, "broken_since", Verdict.BROKEN),
+    "neither revision nor tree before": (lambda f, m: {"since": None, "prev_data": None}, "inversion", Verdict.BROKEN),
 }
 
 
@@ -227,6 +227,18 @@ def test_the_chain_is_held() -> None:
     unknown = verify(forge, second, None)
     assert (unknown.verdict, unknown.linked) == (Verdict.OK, False)
     assert verify(forge, second, state, Level.OFF).verdict is Verdict.OK
+
+
+def test_hosts_that_never_say_since_are_held_by_the_tree() -> None:
+    """A whole network of bridged accounts is served by software that leaves `since` out: the tree before links."""
+    forge, state = grown(6)
+    message = msgspec.structs.replace(forge.commit(), since=None)
+    assert verify(forge, message, state).linked
+    assert state is not None
+    assert verify(forge, message, RepoState(state.rev, EMPTY_ROOT)).kind == "broken_prev_data"
+    assert not verify(forge, message, None).linked
+    neither = msgspec.structs.replace(message, prev_data=None)
+    assert verify(forge, neither, state, Level.CHECKED).kind == "broken_since"
 
 
 def test_the_first_commit_must_be_the_whole_repository() -> None:

@@ -77,27 +77,27 @@ def read_node(cid: bytes, block: bytes) -> Node:
         subtrees: list[Subtree] = [left]
         if left is not None and not is_block_cid(left):
             raise _form("a subtree is not a CID")
-        key = b""
+        key, size = b"", 0
         for entry in tree["e"]:
             prefix, suffix, value, right = entry["p"], entry["k"], entry["v"], entry["t"]
-            if type(prefix) is not int or type(suffix) is not bytes or len(entry) != 4:
-                raise _form("an entry has fields of the wrong type")
+            lead = suffix[0]
             # As long as possible and in order, in one comparison: the first byte that differs is larger. The first
             # key of a node has nothing to share. No key has control characters, so no suffix reads as a CID.
-            size = len(key)
-            if not suffix or suffix[0] <= 0x20 or (prefix != size and not 0 <= prefix < size):
+            if lead <= 0x20 or (prefix != size and not (0 <= prefix < size and key[prefix] < lead)):
                 raise _form("a key is not in order, or shares less than it could")
-            if prefix != size and suffix[0] <= key[prefix]:
-                raise _form("a key is not in order, or shares less than it could")
-            if type(value) is not bytes or len(value) != LENGTH or value[:4] != DAG_CBOR:
+            if type(prefix) is not int or len(entry) != 4:
+                raise _form("an entry has fields of the wrong type")
+            # What is not bytes is not equal, or raises TypeError here or where the key is put together.
+            if value[:4] != DAG_CBOR or len(value) != LENGTH:
                 raise _form("a value is not a CID")
-            if right is not None and (type(right) is not bytes or len(right) != LENGTH or right[:4] != DAG_CBOR):
+            if right is not None and (right[:4] != DAG_CBOR or len(right) != LENGTH):
                 raise _form("a subtree is not a CID")
             key = key[:prefix] + suffix
+            size = len(key)
             keys.append(key)
             values.append(value)
             subtrees.append(right)
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError, TypeError, LookupError, AttributeError) as error:
         raise _form(f"a block is no node: {error}") from error
     node = Node(keys, values, subtrees)
     node.cid, node.changed, node.tree = cid, False, tree

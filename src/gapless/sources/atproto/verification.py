@@ -40,7 +40,7 @@ from gapless.sources.atproto.limits import (
 )
 from gapless.sources.atproto.mst import EMPTY_ROOT
 from gapless.sources.atproto.refusals import refusal
-from gapless.sources.atproto.syntax import is_did, is_path, is_tid, tid_time_us
+from gapless.sources.atproto.syntax import is_path, tid_time_us
 
 
 class Level(StrEnum):
@@ -83,7 +83,7 @@ class Examined(Struct, frozen=True, array_like=True, gc=False):
     """One of `refusals.REFUSALS`; empty when OK."""
     detail: str = ""
     data: bytes = b""
-    """Root of the tree after the message; empty at `off`."""
+    """Root of the tree after the message."""
     records: tuple[bytes | None, ...] = ()
     """Blocks of the records, one for each operation; None for a delete."""
 
@@ -130,14 +130,15 @@ def _examine_commit(message: Commit, key: PublicKey | None, level: Level) -> Exa
     if message.rebase:
         raise refusal("rebase", "The sender says that the history was rewritten")
     if level is Level.OFF:
-        blocks = read_car(message.blocks).blocks
+        commit, blocks = _commit_object(message.blocks, None)
         records = tuple([None if op.cid is None else _record(blocks, op.cid) for op in message.ops])
-        return Examined(Verdict.OK, records=records)
+        return Examined(Verdict.OK, data=commit.data, records=records)
     if len(message.blocks) > COMMIT_BLOCKS_BYTES_MAX:
         raise refusal("car_size", f"A commit of {len(message.blocks)} bytes")
     if len(message.ops) > OPS_MAX:
         raise refusal("too_many_ops", f"A commit of {len(message.ops)} operations")
-    commit, blocks = _commit_object(message.blocks, message.did, message.rev, message.commit)
+    commit, blocks = _commit_object(message.blocks, message.commit)
+    _check_names(commit, message)
     records, changes = _operations(message.ops, blocks)
     if level is Level.PROVED:
         _check_signature(commit, key)
@@ -145,20 +146,22 @@ def _examine_commit(message: Commit, key: PublicKey | None, level: Level) -> Exa
     return Examined(Verdict.OK, data=commit.data, records=records)
 
 
-def _commit_object(car: bytes, did: str, rev: str, cid: bytes | None) -> tuple[SignedCommit, dict[bytes, bytes]]:
-    """The commit of a message, which must be of the account and revision that the message says."""
+def _commit_object(car: bytes, cid: bytes | None) -> tuple[SignedCommit, dict[bytes, bytes]]:
+    """The commit object and all blocks of a message that names it, or does not."""
     read = read_car(car)
     if cid is not None and read.root != cid:
         raise refusal("wrong_commit", "The message names another commit than its blocks do")
     block = read.blocks.get(read.root)
     if block is None:
         raise refusal("commit_missing", "The commit object is not among the blocks")
-    commit = read_commit(block)
-    if commit.did != did:
-        raise refusal("wrong_did", f"The commit is of {commit.did[:200]}, the message of {did[:200]}")
-    if commit.rev != rev:
-        raise refusal("wrong_rev", f"The commit is of the revision {commit.rev}, the message of {rev[:40]}")
-    return commit, read.blocks
+    return read_commit(block), read.blocks
+
+
+def _check_names(commit: SignedCommit, message: Commit | Sync) -> None:
+    if commit.did != message.did:
+        raise refusal("wrong_did", f"The commit is of {commit.did[:200]}, the message of {message.did[:200]}")
+    if commit.rev != message.rev:
+        raise refusal("wrong_rev", f"The commit is of the revision {commit.rev}, the message of {message.rev[:40]}")
 
 
 def _record(blocks: dict[bytes, bytes], cid: bytes) -> bytes:
@@ -219,7 +222,9 @@ def examine_sync(message: Sync, key: PublicKey | None, level: Level) -> Examined
     try:
         if len(message.blocks) > SYNC_BLOCKS_BYTES_MAX and level is not Level.OFF:
             raise refusal("car_size", f"A #sync of {len(message.blocks)} bytes")
-        commit, _ = _commit_object(message.blocks, message.did, message.rev, None)
+        commit, _ = _commit_object(message.blocks, None)
+        if level is not Level.OFF:
+            _check_names(commit, message)
         if level is Level.PROVED:
             _check_signature(commit, key)
     except Contradiction as error:
@@ -244,13 +249,14 @@ def link_commit(
     if level is not Level.OFF and state is not None:
         if message.rev <= state.rev:
             return Outcome(Verdict.STALE, "stale_rev", f"Revision {state.rev} is held already")
-        if message.since != state.rev:
+        # Some hosts (arroba, of Bridgy Fed) never write `since`. The tree before is what links, and must be there then.
+        if message.since != state.rev and (message.since is not None or message.prev_data is None):
             what = f"It follows {message.since or 'nothing'}, held is {state.rev}"
             return Outcome(Verdict.BROKEN, "broken_since", what, EVIDENCE[level], after)
         if message.prev_data is not None and message.prev_data != state.data:
             what = "It follows another tree than the one held"
             return Outcome(Verdict.BROKEN, "broken_prev_data", what, EVIDENCE[level], after)
-    linked = state is not None or message.since is None
+    linked = state is not None or (message.since is None and message.prev_data in (None, EMPTY_ROOT))
     return Outcome(Verdict.OK, "", "", EVIDENCE[level], after, linked, examined.records)
 
 
@@ -280,8 +286,6 @@ def _early(message: Commit | Sync, examined: Examined, level: Level, now_us: int
         return Outcome(verdict, examined.kind, examined.detail)
     if level is Level.OFF:
         return None
-    if not is_did(message.did) or not is_tid(message.rev):
-        return Outcome(Verdict.REFUSED, "rev", "The revision is not a TID")
     ahead_us = tid_time_us(message.rev) - now_us
     if ahead_us > FUTURE_REV_SECONDS_MAX * 1_000_000:
         return Outcome(Verdict.REFUSED, "future_rev", f"The revision is {ahead_us // 1_000_000} s ahead of our clock")
