@@ -3,4 +3,6 @@
 import pytest
 
 pytest_plugins = ["servers.anvil", "servers.postgres"]
-pytest.register_assert_rewrite("gapless.testing.store_contract", "gapless.testing.journal_contract")
+pytest.register_assert_rewrite(
+    "gapless.testing.store_contract", "gapless.testing.journal_contract", "gapless.testing.source_contract"
+)

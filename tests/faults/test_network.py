@@ -31,9 +31,13 @@ GROWTH_KIB_MAX = 64 * 1024
 WAYS = frozenset(Direction)
 
 
-def steady(weather: Weather) -> Storm:
+def steady(weather: Weather, *, cut: bool = False) -> Storm:
+    """The same all the time; with `cut` for everybody, and not only for who comes."""
+
     def blow(proxy: TcpProxy, over: threading.Event, _draw: random.Random) -> None:
         proxy.weather = weather
+        if cut:
+            proxy.cut()
         over.wait()
 
     return blow
@@ -56,8 +60,8 @@ STORMS: dict[str, Storm] = {
     "silence to the server": steady(Weather(silent=frozenset({Direction.TO_SERVER}))),
     "silence to the client": steady(Weather(silent=frozenset({Direction.TO_CLIENT}))),
     "slow drip, 1 B/s": steady(Weather(bytes_per_second=1)),
-    "refused": steady(Weather(refusing=True)),
-    "deaf, then cut": steady(Weather(deaf=True)),
+    "refused": steady(Weather(refusing=True), cut=True),
+    "deaf, then cut": steady(Weather(deaf=True), cut=True),
 }
 PHASES = ("backfill", "live")
 LINKS = ("node", "postgres")

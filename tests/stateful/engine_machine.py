@@ -22,7 +22,7 @@ from gapless.engine.operate import Operator
 from gapless.engine.plan import FollowOptions
 from gapless.engine.repair import find_damage
 from gapless.engine.runner import Job, lease_name
-from gapless.errors import ForkBeyondFinality, GaplessError, LeaseHeld, NotReady, NothingToUndo, Refused
+from gapless.errors import ForkBeyondFinality, GaplessError, LeaseHeld, NothingToUndo, NotReady, Refused
 from gapless.model import Cursor, Fence
 from gapless.store import Store
 from gapless.testing.fake_clock import FakeClock
@@ -215,6 +215,21 @@ class EngineMachine(RuleBasedStateMachine):
         stolen = self.watch.acquire(LEASE, "thief", 10**6)
         assert stolen is not None
         return stolen
+
+    @rule(contents=CONTENTS, first=WHO)
+    def leadership_wanders(self, contents: list[list[int]], first: int) -> None:
+        """From one to the other and back, each of them told in time."""
+        for idle in (first, 1 - first, first):
+            stolen = self._steal()
+            self._pass(TTL_SECONDS)
+            for who, indexer in enumerate(self.indexers):
+                indexer.process.frozen = who == idle
+            self.watch.release(stolen)
+            self._pass(TTL_SECONDS)
+            self.chain.mine(contents)
+            self._pass(TTL_SECONDS)
+        for indexer in self.indexers:
+            indexer.process.frozen = False
 
     @rule(who=WHO, frozen=st.booleans(), pause=PAUSES)
     def freeze_renewal(self, who: int, frozen: bool, pause: float) -> None:

@@ -23,9 +23,9 @@ SIZES: dict[str, dict[str, Size]] = {
         "store memory": Size(200, 50),
         "store sqlite": Size(50, 50),
         "store postgres": Size(20, 40),
-        "engine memory": Size(100, 40),
-        "engine sqlite": Size(25, 40),
-        "engine postgres": Size(10, 30),
+        "engine memory": Size(50, 40),
+        "engine sqlite": Size(12, 40),
+        "engine postgres": Size(6, 30),
     },
     "nightly": dict.fromkeys(
         ("store memory", "store sqlite", "store postgres", "engine memory", "engine sqlite", "engine postgres"),

@@ -23,7 +23,7 @@ def history(*, start: int, contents: list[list[int]]) -> Iterator[EngineMachine]
 
 
 def test_a_fork_above_entries_that_somebody_deleted_at_the_start() -> None:
-    """Nothing below the fork is known: everything is undone. (It was tried again for ever, as if the endpoint lagged.)"""
+    """Nothing below the fork is known: everything is undone. (It was tried again for ever, as if the source lagged.)"""
     with history(start=3, contents=[[1], [2], [3]]) as machine:
         machine.mine([[4]], pause=1.0)
         machine.delete_entries_by_hand(below=9, length=9)

@@ -21,6 +21,7 @@ from gapless.sources.atproto.mst import (
     entries,
     layer_of,
     lookup,
+    read_node,
     shared_prefix,
 )
 from gapless.sources.atproto.repository import root_of
@@ -243,6 +244,130 @@ def test_a_tree_that_breaks_the_rules_is_refused(name: str) -> None:
     root, blocks = rewritten(records, BREAKS[name])
     with pytest.raises(Contradiction) as error:
         list(entries(blocks | {EMPTY_ROOT: encode({"e": [], "l": None})}, root))
+    assert error.value.kind == "node_form"
+
+
+def encoded(*written: tuple[int, str], left: bytes | None = None) -> tuple[bytes, bytes]:
+    """A node with entries as written (prefix, suffix), and its CID."""
+    entries = [{"p": prefix, "k": suffix.encode(), "v": LEAF, "t": None} for prefix, suffix in written]
+    block = encode({"e": entries, "l": left})
+    return cid_of(block), block
+
+
+@pytest.mark.parametrize(
+    ("written", "good"),
+    [
+        ([(0, "a/abc"), (4, "d"), (4, "dx")], False),
+        ([(0, "a/abc"), (4, "d"), (5, "x")], True),
+        ([(0, "a/abc"), (3, "bd")], False),
+        ([(0, "a/abc"), (4, "b")], False),
+        ([(0, "a/abc"), (4, "c")], False),
+        ([(0, "a/abc"), (5, "")], False),
+        ([(0, "a/abc"), (4, "")], False),
+        ([(0, "a/abc"), (6, "x")], False),
+        ([(0, "a/abc"), (-1, "x")], False),
+        ([(0, "")], False),
+        ([(1, "a/abc")], False),
+    ],
+)
+def test_a_node_has_one_way_to_write_its_keys(written: list[tuple[int, str]], good: bool) -> None:
+    """In order, with the longest prefix, and never longer than the key before: whatever the layers."""
+    cid, block = encoded(*written)
+    if good:
+        assert read_node(cid, block).keys == [b"a/abc", b"a/abd", b"a/abdx"]
+        return
+    with pytest.raises(Contradiction) as error:
+        read_node(cid, block)
+    assert error.value.kind == "node_form"
+
+
+def test_a_node_has_one_way_to_write_its_numbers() -> None:
+    """A prefix with a byte too many, or written as `false`, reads the same and hashes differently: refused."""
+    cid, block = encoded((0, "a/abc"))
+    assert read_node(cid, block).keys == [b"a/abc"]
+    for other in (
+        block.replace(b"ap\x00", b"ap\x18\x00"),
+        block.replace(b"ap\x00", b"ap\xf4"),
+        block + b"\0",
+        block[:-1],
+    ):
+        assert other != block
+        with pytest.raises(Contradiction) as error:
+            read_node(cid_of(other), other)
+        assert error.value.kind == "node_form"
+
+
+def test_a_suffix_is_never_a_link() -> None:
+    """The library encodes a suffix that reads as a CID as a link, so that the round trip alone would let it pass."""
+    block = encode({"e": [{"p": 0, "k": LEAF, "v": LEAF, "t": None}], "l": None})
+    with pytest.raises(Contradiction) as error:
+        read_node(cid_of(block), block)
+    assert error.value.kind == "node_form"
+
+
+def test_empty_nodes_stand_nowhere_but_at_the_root_of_nothing() -> None:
+    """An empty subtree, and a root that has only a subtree, are refused; the empty tree reads."""
+    rng = random.Random(8)
+    path, low = layered(1, rng), layered(0, rng)
+    empty = encode({"e": [], "l": None})
+    inner_cid, inner = encoded((0, low))
+    hollow = encode({"e": [], "l": inner_cid})
+    holder_cid, holder = encoded((0, path), left=EMPTY_ROOT)
+    blocks = {EMPTY_ROOT: empty, inner_cid: inner, cid_of(hollow): hollow, holder_cid: holder}
+    assert list(entries(blocks, EMPTY_ROOT)) == []
+    for root in (holder_cid, cid_of(hollow)):
+        with pytest.raises(Contradiction) as error:
+            list(entries(blocks, root))
+        assert error.value.kind == "node_form"
+
+
+@pytest.mark.parametrize("case", ["too high", "too low", "below the lowest", "wrong side", "empty name"])
+def test_each_key_stands_in_its_layer_and_between_its_neighbours(case: str) -> None:
+    """One rule broken at a time."""
+    rng = random.Random(9)
+    lows = sorted(layered(0, rng) for _ in range(6))
+    middle = next(path for path in iter(lambda: layered(1, rng), None) if lows[1] < path < lows[4])
+    left_cid, left = encoded((0, lows[0]))
+    blocks = {left_cid: left}
+    good_cid, good = encoded((0, middle), left=left_cid)
+    assert [path for path, _ in entries(blocks | {good_cid: good}, good_cid)] == [lows[0], middle]
+    if case == "too high":
+        shared = shared_prefix(lows[1].encode(), middle.encode())
+        root, block = encoded((0, lows[1]), (shared, middle[shared:]))
+        if layer_of(lows[1].encode()) == 0:  # the root's layer is that of its first key
+            shared = shared_prefix(middle.encode(), lows[5].encode())
+            root, block = encoded((0, middle), (shared, lows[5][shared:]))
+    elif case == "too low":
+        higher = next(path for path in iter(lambda: layered(2, rng), None) if path > lows[0])
+        root, block = encoded((0, higher), left=left_cid)
+    elif case == "below the lowest":
+        other = next(path for path in lows if path > lows[0])
+        root, block = encoded((0, other), left=left_cid)
+    elif case == "wrong side":
+        right_cid, right = encoded((0, lows[5]))
+        blocks[right_cid] = right
+        root, block = encoded((0, middle), left=right_cid)
+    else:
+        root, block = encoded((0, "\x7f\x80"))
+    blocks[root] = block
+    with pytest.raises(Contradiction) as error:
+        list(entries(blocks, root))
+    assert error.value.kind == "node_form"
+
+
+def test_nodes_nested_below_the_lowest_layer_are_refused() -> None:
+    """A chain of thousands of nodes in each other is refused at the layer where it must end, by name."""
+    rng = random.Random(10)
+    high, low = layered(2, rng), layered(0, rng)
+    inner, block = encoded((0, low))
+    blocks = {inner: block}
+    for _ in range(5000):
+        block = encode({"e": [], "l": inner})
+        inner = cid_of(block)
+        blocks[inner] = block
+    root, block = encoded((0, high), left=inner)
+    with pytest.raises(Contradiction) as error:
+        list(entries(blocks | {root: block}, root))
     assert error.value.kind == "node_form"
 
 
