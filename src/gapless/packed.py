@@ -33,7 +33,7 @@ class Packed:
 
     @classmethod
     def of(cls, columns: Sequence[Text]) -> Packed:
-        """From one matrix a column, each value padded on either side."""
+        """From one matrix a column, each value padded at its end."""
         widths = tuple(column.shape[1] for column in columns)
         matrix = np.empty((len(columns[0]), sum(widths) + len(widths)), np.uint8)
         at = 0
@@ -59,7 +59,11 @@ class Packed:
 
     def line_ends(self) -> NDArray[np.int64]:
         """Where in `text` each row's line ends."""
-        return np.cumsum(np.count_nonzero(self.matrix != PAD, axis=1), dtype=np.int64)
+        lengths = np.full(len(self.matrix), self.matrix.shape[1], np.int64)
+        for offset, width in zip(self.offsets, self.widths, strict=True):
+            if (self.matrix[:, offset + width - 1] == PAD).any():
+                lengths -= np.count_nonzero(self.matrix[:, offset : offset + width] == PAD, axis=1)
+        return np.cumsum(lengths)
 
     def rows(self, start: int, end: int) -> Packed:
         return Packed(self.matrix[start:end], self.widths)

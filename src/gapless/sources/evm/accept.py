@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gapless.sources.evm import bloom
-from gapless.sources.evm.logtable import HASH, Ints, LogTable, Text, byte_strings, distinct, joined
+from gapless.sources.evm.logtable import HASH, Ints, LogTable, Text, all_equal, byte_strings, distinct, joined
 from gapless.sources.evm.types import Header, Log, LogClause
 
 _BLOOM_BITS = 2048
@@ -149,9 +149,37 @@ def _bits_set(headers: Sequence[Header]) -> Text | None:
 
 
 def _admitted(blooms: Text, column: Text, place: Ints) -> bool:
-    values, which = distinct(column)
-    bits = np.array([bloom.places(value) for value in values], np.int64)
-    if len(values) == 1:
-        blocks = np.unique(place)
-        return bool(blooms[blocks[:, None], bits[0]].all())
-    return bool(blooms[place[:, None], bits[which]].all())
+    if all_equal(column):
+        bits = np.array(bloom.places(column[0].tobytes()))
+        return bool(blooms[np.unique(place)[:, None], bits].all())
+    return bool(blooms[place[:, None], _places.of(column)].all())
+
+
+class _Places:
+    """The bits of addresses and topics seen lately: they repeat from block to block."""
+
+    def __init__(self, values_max: int) -> None:
+        self._values_max = values_max
+        self._rows: dict[bytes, int] = {}
+        self._bits = np.empty((0, 3), np.int16)
+
+    def of(self, column: Text) -> np.ndarray:
+        """The three bits of each value."""
+        values = byte_strings(column)
+        try:
+            rows = np.fromiter(map(self._rows.__getitem__, values), np.int64, len(values))
+        except KeyError:
+            self._learn(values)
+            rows = np.fromiter(map(self._rows.__getitem__, values), np.int64, len(values))
+        return self._bits[rows]
+
+    def _learn(self, values: Sequence[bytes]) -> None:
+        if len(self._rows) > self._values_max:
+            self._rows, self._bits = {}, self._bits[:0]
+        new = [value for value in dict.fromkeys(values) if value not in self._rows]
+        found = np.array([bloom.places(value) for value in new], np.int16)
+        self._rows |= zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True)
+        self._bits = np.concatenate([self._bits, found])
+
+
+_places = _Places(bloom.MASKS_CACHED_MAX)

@@ -37,7 +37,6 @@ def bits(value: bytes | str) -> int:
     return _BIT[first & 2047] | _BIT[second & 2047] | _BIT[third & 2047]
 
 
-@lru_cache(maxsize=MASKS_CACHED_MAX)
 def places(text: bytes) -> tuple[int, int, int]:
     """The three bits that an address or topic sets, given as the ASCII bytes of lower-case `0x` text."""
     first, second, third = _pairs(keccak256(unhexlify(text[2:])))
