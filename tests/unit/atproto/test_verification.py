@@ -300,12 +300,12 @@ def node(keys: list[str], left: bytes | None, rights: list[bytes | None], value:
     return encode({"e": entries, "l": left})
 
 
-@pytest.mark.parametrize("where", ["too high", "too low", "out of order"])
+@pytest.mark.parametrize("where", ["too high", "too low", "out of order", "above a gap"])
 def test_a_created_record_in_the_wrong_place_is_found(where: str) -> None:
     """Undoing a create leads to the tree before wherever the key stood. Were its place not held, the signed root would
     not be the one that the records have."""
     forge = Forge(11)
-    paths: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    paths: dict[int, list[str]] = {0: [], 1: [], 2: [], 3: []}
     while not all(len(found) > 4 for found in paths.values()):
         path = forge.path()
         paths.setdefault(layer_of(path.encode()), []).append(path)
@@ -328,6 +328,9 @@ def test_a_created_record_in_the_wrong_place_is_found(where: str) -> None:
         created = next(path for path in middle if path > base)
         inner = add(node([created], None, [None], record))
         root = add(node([base], None, [add(encode({"e": [], "l": inner}))], record))
+    elif where == "above a gap":  # the old root is two layers down, and hangs there without the layer between
+        created = next(path for path in paths[3] if path > base)
+        root = add(node([created], add(node([base], None, [None], record)), [None], record))
     else:
         created = next(path for path in low if path > base)
         root = add(node([base], add(node([created], None, [None], record)), [None], record))
