@@ -71,8 +71,8 @@ def has_say(host: str, account_host: str, is_relay: bool) -> bool:
 def hear(standing: Standing, message: Account, host: str, *, account_host: str = "", is_relay: bool = True) -> Heard:
     """Take an `#account` message from a host.
 
-    After a move the old host reports `deactivated`, which must not hide the account (`has_say`). Neither a replay nor another relay
-    that lags behind may bring an older status back: it would, at worst, purge what was fetched since."""
+    After a move the old host reports `deactivated`, which must not hide the account (`has_say`). Neither a replay nor
+    another relay that lags behind may bring an older status back: it would, at worst, purge what was fetched since."""
     if not has_say(host, account_host, is_relay):
         return Heard(standing, Effect.NOTHING, "wrong_host")
     time_us = datetime_us(message.time) or 0
@@ -124,29 +124,29 @@ class Step(StrEnum):
     """By an operator, or because its time came."""
 
 
-_STEPS: dict[Step, dict[RepoPhase, RepoPhase]] = {
-    Step.FETCH_BEGAN: {
-        RepoPhase.PENDING: RepoPhase.SYNCING,
-        RepoPhase.DESYNCHRONIZED: RepoPhase.SYNCING,
-        RepoPhase.SYNCING: RepoPhase.SYNCING,
-    },
-    Step.FETCHED: {RepoPhase.SYNCING: RepoPhase.SYNCHRONIZED},
-    Step.FETCH_FAILED: {RepoPhase.SYNCING: RepoPhase.DESYNCHRONIZED},
-    Step.GAVE_UP: {
-        RepoPhase.SYNCING: RepoPhase.FAILED,
-        RepoPhase.DESYNCHRONIZED: RepoPhase.FAILED,
-        RepoPhase.PENDING: RepoPhase.FAILED,
-    },
+_FROM: dict[Step, tuple[frozenset[RepoPhase], RepoPhase]] = {
+    Step.FETCH_BEGAN: (
+        frozenset({RepoPhase.PENDING, RepoPhase.DESYNCHRONIZED, RepoPhase.SYNCING}),
+        RepoPhase.SYNCING,
+    ),
+    Step.FETCHED: (frozenset({RepoPhase.SYNCING}), RepoPhase.SYNCHRONIZED),
+    Step.FETCH_FAILED: (frozenset({RepoPhase.SYNCING}), RepoPhase.DESYNCHRONIZED),
+    Step.GAVE_UP: (
+        frozenset({RepoPhase.SYNCING, RepoPhase.DESYNCHRONIZED, RepoPhase.PENDING}),
+        RepoPhase.FAILED,
+    ),
     # What breaks while it is fetched is settled by the commits that waited: they follow what was fetched, or not.
-    Step.CHAIN_BROKE: {RepoPhase.SYNCHRONIZED: RepoPhase.DESYNCHRONIZED},
-    Step.BEGAN_EMPTY: {RepoPhase.PENDING: RepoPhase.SYNCHRONIZED},
-    Step.RETRIED: {RepoPhase.FAILED: RepoPhase.DESYNCHRONIZED, RepoPhase.SYNCHRONIZED: RepoPhase.DESYNCHRONIZED},
+    Step.CHAIN_BROKE: (frozenset({RepoPhase.SYNCHRONIZED}), RepoPhase.DESYNCHRONIZED),
+    Step.BEGAN_EMPTY: (frozenset({RepoPhase.PENDING}), RepoPhase.SYNCHRONIZED),
+    Step.RETRIED: (frozenset({RepoPhase.FAILED, RepoPhase.SYNCHRONIZED}), RepoPhase.DESYNCHRONIZED),
 }
+"""The phases in which a step means something, and the one it leads to."""
 
 
 def advance(phase: RepoPhase, step: Step) -> RepoPhase:
     """The phase after a step; the same where the step means nothing there."""
-    return _STEPS[step].get(phase, phase)
+    phases, after = _FROM[step]
+    return after if phase in phases else phase
 
 
 class CommitFate(StrEnum):
