@@ -14,6 +14,7 @@ from gapless.errors import Contradiction
 from gapless.model import Evidence
 from gapless.sources.atproto.car import read_car, write_car
 from gapless.sources.atproto.cid import cid_of
+from gapless.sources.atproto.commit import read_commit
 from gapless.sources.atproto.dagcbor import decode, encode
 from gapless.sources.atproto.frames import Commit, Op, Sync
 from gapless.sources.atproto.keys import parse_did_key
@@ -175,6 +176,25 @@ def test_a_commit_object_is_held_to_its_form(name: str) -> None:
     forge, state = grown(2)
     outcome = verify(forge, resigned(forge, forge.commit(), **fields), state)
     assert (outcome.kind, outcome.verdict) == (kind, Verdict.REFUSED)
+
+
+def test_a_signature_is_no_link_even_where_it_reads_as_one() -> None:
+    """One in a thousand does. As a byte string it is taken; the same bytes as a link are another block, and refused."""
+    forge = Forge(13)
+    value: dict[str, Any] = {"did": forge.did, "data": EMPTY_ROOT, "prev": None, "version": 3}
+    for number in range(50_000):
+        value["rev"] = tid(START_US + number)
+        signature = forge.sign(encode(value))
+        if encode(signature).startswith(b"\xd8"):
+            break
+    good = forge.commit_object(value["rev"], EMPTY_ROOT)
+    assert read_commit(good).is_signed_by(forge.key)
+    assert read_commit(good).signature == signature
+    link = encode(value | {"sig": signature})
+    assert link != good
+    with pytest.raises(Contradiction) as error:
+        read_commit(link)
+    assert error.value.kind == "commit_form"
 
 
 def test_a_previous_commit_may_be_named() -> None:
