@@ -81,6 +81,7 @@ test: $(VENV)/.installed-anvil lint  ## everything the tests need, then lint and
 .PHONY: nightly
 nightly: $(VENV)/.installed-anvil  ## the long tests: kills, cuts, flips, pauses, weather; FAULTS_KILLS=… and others set numbers
 	$(PYTEST) -m "slow and not soak" --timeout 3600
+	$(PY) -m tests.simulation --seeds 20000 --jobs 2
 
 .PHONY: soak
 soak: $(VENV)/.installed-anvil  ## FAULTS_SOAK_MINUTES (10) of following a real chain through trouble: nothing may grow
