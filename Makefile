@@ -81,6 +81,7 @@ test: $(VENV)/.installed-anvil lint  ## everything the tests need, then lint and
 .PHONY: nightly
 nightly: $(VENV)/.installed-anvil  ## the long tests: kills, cuts, flips, pauses, weather; FAULTS_KILLS=… and others set numbers
 	$(PYTEST) -m "slow and not soak" --timeout 3600
+	$(PY) -m tests.simulation --seeds 20000 --jobs 2
 
 .PHONY: soak
 soak: $(VENV)/.installed-anvil  ## FAULTS_SOAK_MINUTES (10) of following a real chain through trouble: nothing may grow
@@ -90,9 +91,34 @@ soak: $(VENV)/.installed-anvil  ## FAULTS_SOAK_MINUTES (10) of following a real 
 mutation: $(VENV)/.installed-all  ## break the safety code in 200 ways, one at a time: a test must notice each
 	$(PY) -m tests.mutation
 
+# matplotlib draws the pictures; without it there are tables.
+$(VENV)/.installed-bench: $(VENV)/.installed-anvil pyproject.toml
+	$(PIP) install --quiet --group bench
+	@touch $@
+
 .PHONY: bench
-bench: $(VENV)/.installed-anvil  ## measure this machine: logs/s, blocks/s, memory, CPU
+bench: $(VENV)/.installed-bench  ## speed of ours on this machine, with the stripped loop beside it
 	$(PY) -m benchmarks
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.installed-bench  ## ours beside every peer that can be installed, in turns
+	$(PY) -m benchmarks peers
+
+.PHONY: bench-head
+bench-head: $(VENV)/.installed-bench  ## from the node having a block to its rows being visible
+	$(PY) -m benchmarks head
+
+.PHONY: bench-remote
+bench-remote: $(VENV)/.installed-bench  ## an endpoint far away, with limits nobody told it
+	$(PY) -m benchmarks remote
+
+.PHONY: bench-growth
+bench-growth: $(VENV)/.installed-bench  ## time and memory as blocks, logs, contracts and tables grow
+	$(PY) -m benchmarks growth
+
+.PHONY: bench-prove
+bench-prove: $(VENV)/.installed-bench  ## hashes and roots of real mainnet blocks
+	$(PY) -m benchmarks prove
 
 .PHONY: clean
 clean:  ## remove everything that was installed or built here

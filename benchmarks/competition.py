@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         results.about |= {
             "node": f"{node.kind}, {found.head + 1:,} blocks, {found.transactions:,} transactions, "
             f"{found.logs:,} logs, {found.transfers:,} of them transfers",
-            "runs": f"{arguments.runs} each, in turns; medians; every run's rows compared with the chain's",
+            "runs": f"{arguments.runs} of each, in turns; medians; every run's rows compared with the chain's",
         }
         outcome = compete(contenders, arguments.runs, node, found, postgres, results)
         started = start_up(_fast(contenders), arguments.runs, postgres) if not arguments.no_start_up else {}
@@ -153,8 +153,12 @@ def readme(rows: list[dict[str, Any]], pairs: list[dict[str, Any]], about: dict[
         f"Python {about['python']}, {about['date']}; {about['runs'].split(';')[0]}. `make bench-peers` repeats it;\n"
         f"all figures, versions and ratios: [docs/BENCHMARKS.md](docs/BENCHMARKS.md).{' ' + note if note else ''}"
     )
+    floor = (
+        "The stripped loop makes the same requests and writes the same tables with no check, digest, undo or resuming."
+    )
     lines = [
         introduction,
+        floor,
         "",
         "![logs per second of each program](docs/benchmarks/peers.svg)",
         "",

@@ -7,6 +7,8 @@ wrong and what to do.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -121,3 +123,39 @@ def test_a_verify_that_looks_only_at_the_books_is_noticed(
             specimen.restore(flipped(specimen, "file", draw.randrange(2**31), draw.randrange(8)))
             tally.count(specimen, "flip")
     assert tally.silent
+
+
+ALTERATIONS = {
+    "update v1_gapless_cursors set id = '0x00' || substr(id, 5)": "gapless_cursors",
+    "update v1_gapless_entries set time = '2001-01-01T00:00:00Z' where position = 9": "gapless_entries",
+    "update v1_gapless_entries set parent_id = '0x00' || substr(parent_id, 5) where position = 9": "gapless_entries",
+    "update v1_gapless_entries set rows = rows + 1 where position = 9": "gapless_entries",
+    f"update v1_gapless_entries set position = {LAST + 9} where position = {LAST - 1}": "gapless_entries",
+}
+
+
+@pytest.mark.parametrize("sql", ALTERATIONS)
+def test_books_that_were_altered_are_named(specimens: dict[str, Specimen], sql: str) -> None:
+    """Every column of the books that can be derived is compared: each of these passed `verify` once."""
+    specimen = specimens["file"]
+    with inside(specimen.folder):
+        specimen.restore({})
+        with contextlib.closing(sqlite3.connect(DATABASE)) as connection, connection:
+            connection.execute(sql)
+        said = command("verify")
+        assert said.code == 1
+        assert said.document is not None
+        assert ALTERATIONS[sql] in {m["table"] for m in said.document["mismatches"]}
+
+
+def test_what_is_no_evidence_is_refused(specimens: dict[str, Specimen]) -> None:
+    """`status` does not count away blocks whose evidence is a word that does not exist."""
+    specimen = specimens["file"]
+    with inside(specimen.folder):
+        specimen.restore({})
+        with contextlib.closing(sqlite3.connect(DATABASE)) as connection, connection:
+            connection.execute("update v1_gapless_entries set evidence = 'trustee' where position = 9")
+        for name in ("status", "verify"):
+            said = command(name)
+            assert said.code == 1
+            assert said.typed

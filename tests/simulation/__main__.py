@@ -40,15 +40,18 @@ def _many(seeds: list[int], jobs: int) -> int:
     began = clock.monotonic()
     outcomes: list[Outcome] = []
     failed: list[int] = []
-    for seed, result in _results(seeds, jobs):
-        if isinstance(result, Outcome):
-            outcomes.append(result)
-        else:
-            failed.append(seed)
-            print(f"FAILED {seed}: {result[:800]}\n  Again: {again(seed)}", flush=True)
-            if len(failed) >= FAILURES_MAX:
-                print("Too many failures; the rest is not run.")
-                break
+    try:
+        for seed, result in _results(seeds, jobs):
+            if isinstance(result, Outcome):
+                outcomes.append(result)
+            else:
+                failed.append(seed)
+                print(f"FAILED {seed}: {result[:800]}\n  Again: {again(seed)}", flush=True)
+                if len(failed) >= FAILURES_MAX:
+                    print("Too many failures; the rest is not run.")
+                    break
+    except KeyboardInterrupt:
+        print("Interrupted; the rest is not run.")
     seconds = clock.monotonic() - began
     steps = sum(o.steps for o in outcomes)
     print(

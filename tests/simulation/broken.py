@@ -34,6 +34,8 @@ class Broken:
     replacements: tuple[tuple[Any, str, Any], ...]
     seeds_max: int
     """So many seeds at most until it is noticed."""
+    first: int = 1
+    """The first seed tried: where it takes many, a later one spares time."""
     lies: tuple[Behaviour, ...] = ()
     """What nodes say in these seeds, where only one kind of lie can show the fault; none: what each seed draws."""
 
@@ -202,7 +204,7 @@ BROKEN: tuple[Broken, ...] = (
         "a log that comes twice is taken twice",
         ((verify, "_in_order", _first_of_two),),
         60,
-        (DuplicateLog(),),
+        lies=(DuplicateLog(),),
     ),
     Broken(
         "blind_retry",
@@ -273,13 +275,13 @@ BROKEN: tuple[Broken, ...] = (
         "headers of one range need not link",
         ((verify, "check_headers", _loose_headers()),),
         60,
-        (ForeignBlock(), Unlinked()),
+        lies=(ForeignBlock(), Unlinked()),
     ),
     Broken(
         "receipts_unchecked",
         "receipts are taken as they come",
         ((verify, "check_receipts", _any_receipts),),
         60,
-        (ForeignReceipts(), ReceiptsMiscounted()),
+        lies=(ForeignReceipts(), ReceiptsMiscounted()),
     ),
 )

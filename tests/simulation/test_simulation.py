@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from gapless.testing.simulation_plan import EVENTS, FAULTS, LIES_AT_PROVED, draw
 CHECKOUT = Path(__file__).resolve().parents[2]
 SEEDS, SEEDS_AT_ONCE = 240, 20
 """About a minute of one idle core."""
-NIGHTLY_SEEDS = 20_000
 SAME_SEEDS = 20
 
 
@@ -45,21 +45,13 @@ def test_seeds(first: int) -> None:
         passes(seed)
 
 
-@pytest.mark.slow
-def test_many_seeds() -> None:
-    """The same for a night."""
-    asked = [sys.executable, "-m", "tests.simulation", "--first", str(SEEDS), "--seeds", str(NIGHTLY_SEEDS)]
-    done = subprocess.run([*asked, "--jobs", "2"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 # --- one seed, one history -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_a_seed_gives_one_history() -> None:
     """A seed played twice does the same to the last request, here and in a process whose sets are ordered otherwise."""
-    seeds = [seed for seed in range(SAME_SEEDS + 5) if not on_sqlite(seed)][:SAME_SEEDS]
+    seeds = [seed for seed in range(100, 130) if not on_sqlite(seed)][:SAME_SEEDS]
     code = f"from tests.simulation.seeds import play\nfor s in {seeds}: print(play(s).trace)"
     environment = {**os.environ, "PYTHONHASHSEED": "4242", "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(
@@ -104,8 +96,8 @@ def test_every_kind_of_trouble_comes_up() -> None:
 def noticed_after(broken: Broken, seeds_max: int) -> int | None:
     """How many seeds it takes until one fails; None where none does."""
     with broken.put_in():
-        for tried in range(1, seeds_max + 1):
-            seed = tried + (tried - 1) // 9  # those in memory: the faults are in that store
+        in_memory = (seed for seed in itertools.count(broken.first) if not on_sqlite(seed))  # the faults are there
+        for tried, seed in enumerate(itertools.islice(in_memory, seeds_max), 1):
             try:
                 play(seed, lies=broken.lies)
             except Exception:  # noqa: BLE001 - however it shows
@@ -113,6 +105,7 @@ def noticed_after(broken: Broken, seeds_max: int) -> int | None:
     return None
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
 def test_what_is_broken_is_noticed(broken: Broken) -> None:
     """Each fault of the catalogue fails a seed within its bound: without that, seeds that pass would prove nothing."""

@@ -169,9 +169,9 @@ class Operator:
         verification = await verifier.verify(first, last, head)
         committed = bounds(self._store, self.name)
         if last == committed.cursor.position:
-            beyond = verifier.beyond(last)
+            ends = verifier.at_cursor(committed.cursor)
             if bounds(self._store, self.name) == committed:  # else it is followed, and they are new ones
-                verification = replace(verification, mismatches=(*verification.mismatches, *beyond))
+                verification = replace(verification, mismatches=(*verification.mismatches, *ends))
         if not self.has_state or (first, last) != (committed.start, committed.cursor.position):
             return verification
         job = self._job

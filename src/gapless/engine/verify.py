@@ -13,7 +13,7 @@ from typing import Any
 
 from gapless.engine.derive import Deriver
 from gapless.errors import NotReady
-from gapless.model import Head, Segment
+from gapless.model import Cursor, Head, Segment
 from gapless.schema import Nature, Rows, Schema, Table
 from gapless.sources import AnySource
 from gapless.store import Batch, StateRow, Store
@@ -94,15 +94,21 @@ class Verifier:
             found += [Mismatch(entry.position, "gapless_entries", a, b) for a, b in said if a != b][:1]
         return found
 
-    def beyond(self, cursor: int) -> list[Mismatch]:
-        """What is stored above a cursor that has not moved: nothing may be. A damaged log leaves it behind."""
-        name, last = self._source.name, 2**63 - 1
+    def at_cursor(self, cursor: Cursor) -> list[Mismatch]:
+        """A cursor that has not moved names the last entry, and nothing is stored above it. A damaged log leaves
+        something behind."""
+        name, at, last = self._source.name, cursor.position, 2**63 - 1
         found = [
+            Mismatch(at, "gapless_cursors", cursor.id, s.entry.id)
+            for s in self._store.entries(name, at, at)
+            if s.entry.id != cursor.id
+        ]
+        found += [
             Mismatch(s.entry.position, "gapless_entries", s.entry.id, "")
-            for s in self._store.entries(name, cursor + 1, last)
+            for s in self._store.entries(name, at + 1, last)
         ]
         for table in self._facts:
-            columns, positions = self._store.facts(table, cursor + 1, last)
+            columns, positions = self._store.facts(table, at + 1, last)
             lines = Rows(table, tuple(columns), (len(positions),)).lines if positions else []
             found += [Mismatch(p, table.name, _digest(s), "") for p, s in _by_position(lines, positions).items()]
         return found

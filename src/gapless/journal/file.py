@@ -11,7 +11,7 @@ into a new segment before anything is served: after a failed sync the page cache
 Other segments are checked whenever they are read. After any error of the disk the log refuses everything until it is
 opened again, so that every failure is recovered in the one way a crash is.
 
-Measured figures and the formats that were considered: docs/decisions/0006-file-journal.md.
+Measured figures and the formats that were considered: docs/decisions/0010-file-journal.md.
 """
 
 from __future__ import annotations

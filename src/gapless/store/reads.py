@@ -74,9 +74,8 @@ class SqlReads(SqlEntries):
                 s.run(f'SELECT {f}("position") FROM {self._names.entries} WHERE "source" = ?', source)[0][0]
                 for f in ("min", "max")
             ]
-        return Coverage(
-            ends[0], ends[1], sum(n for _, n in counts), {e.value: dict(counts).get(e, 0) for e in Evidence}
-        )
+            known = {Evidence(name): n for name, n in counts}
+        return Coverage(ends[0], ends[1], sum(known.values()), {e.value: known.get(e, 0) for e in Evidence})
 
     def missing(self, source: str, first: int, last: int) -> list[tuple[int, int]]:
         if first > last:

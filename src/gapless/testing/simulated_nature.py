@@ -296,14 +296,16 @@ class Weather:
     async def _handover(self) -> None:
         """Leaders in turn are stopped in the middle of their work, for long enough that another one takes over."""
         world = self._world
-        for _ in range(self._draw.choice((1, 2, 2, 3))):
+        for _ in range(self._draw.choice((1, 2, 3, 3))):
             self._extend(self._draw.choice((1, 2, 5)))
             await world.clock.sleep(self._plan.poll_seconds * self._draw.uniform(0.0, 2.5))
             life = world.lives.get(self._leader())
             if life is not None:
                 world.note("handover", life.process.holder)
-                life.process.pause(self._plan.lease_seconds * self._draw.choice((1.5, 2.5)))
-            await world.clock.sleep(self._plan.lease_seconds * self._draw.choice((1.1, 1.5, 2.0)))
+                life.process.pause(self._plan.lease_seconds * self._draw.choice((1.5, 2.0, 3.0)))
+            await world.clock.sleep(self._plan.lease_seconds * self._draw.choice((1.2, 1.8, 2.5)))
+            self._extend(self._draw.choice((1, 3)))
+            await world.clock.sleep(self._draw.uniform(0.0, 3.0))
 
     def _freeze(self) -> None:
         life = self._world.lives.get(self._leader())

@@ -39,6 +39,8 @@ class Timeline:
         self.now = 0.0
         self.steps = 0
         """Callbacks run so far."""
+        self.running: SimulatedLoop | None = None
+        """The loop that asyncio takes for the running one."""
         self._ready: deque[tuple[SimulatedLoop, asyncio.Handle]] = deque()
         self._later: list[tuple[float, int, SimulatedLoop, asyncio.Handle]] = []
         self._sequence = 0
@@ -86,6 +88,7 @@ class Timeline:
                 if self.steps > limit:
                     raise InvariantViolation(f"{steps_max} steps, and no end: something is tried again and again")
         finally:
+            self.running = None
             events._set_running_loop(None)  # noqa: SLF001 - as the loops of asyncio do it
         if self._failure is not None:
             raise self._failure
@@ -130,8 +133,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if self._timeline.now < self._paused_until:
             self._held.append(handle)
             return
-        self._timeline.steps += 1
-        events._set_running_loop(self)  # noqa: SLF001 - as the loops of asyncio do it
+        timeline = self._timeline
+        timeline.steps += 1
+        if timeline.running is not self:
+            timeline.running = self
+            events._set_running_loop(self)  # noqa: SLF001 - as the loops of asyncio do it
         handle._run()  # noqa: SLF001 - as the loops of asyncio do it
 
     def bury(self) -> None:

@@ -49,7 +49,9 @@ class Forge:
 
     def commit_object(self, rev: str, data: bytes, *, high_s: bool = False, **fields: Any) -> bytes:
         value = {"did": self.did, "rev": rev, "data": data, "prev": None, "version": 3} | fields
-        return encode(value | {"sig": self.sign(encode(value), high_s=high_s)})
+        # Put in by hand: the encoder would write the one signature in a thousand that reads as a CID as a link.
+        hole = encode(value | {"sig": bytes(64)})
+        return hole.replace(b"csigX@" + bytes(64), b"csigX@" + self.sign(encode(value), high_s=high_s))
 
     def record(self, value: Any | None = None) -> bytes:
         """A new record's block; made up where no value is given."""

@@ -10,11 +10,12 @@ from gapless.sources.atproto.accounts import (
     CommitFate,
     Effect,
     Heard,
+    RepoPhase,
     Standing,
     Step,
-    Sync,
     advance,
     fate,
+    has_say,
     hear,
     takes_commits,
 )
@@ -91,6 +92,14 @@ def test_a_former_host_has_no_say() -> None:
     assert hear(standing, said(1, False, "deactivated"), RELAY, account_host=PDS).effect is Effect.HIDE
 
 
+def test_who_has_a_say() -> None:
+    """A relay always, a PDS for its own accounts and for those whose host is not known yet."""
+    assert has_say(RELAY, PDS, is_relay=True)
+    assert has_say(PDS, PDS, is_relay=False)
+    assert has_say(PDS, "", is_relay=False)
+    assert not has_say(OLD_PDS, PDS, is_relay=False)
+
+
 def test_every_order_of_replays_ends_where_the_stream_ends() -> None:
     """However often and in whatever order parts of a host's stream come again, the last word stays."""
     stream = [said(1, False, "takendown"), said(2, True), said(3, False, "deleted"), said(4, True)]
@@ -102,7 +111,7 @@ def test_every_order_of_replays_ends_where_the_stream_ends() -> None:
 
 def test_the_way_of_a_repository() -> None:
     """Fetched, broken, fetched again, given up and retried."""
-    state = Sync.PENDING
+    state = RepoPhase.PENDING
     way = []
     for step in (
         Step.FETCH_BEGAN,
@@ -136,17 +145,17 @@ def test_the_way_of_a_repository() -> None:
 
 def test_every_step_is_defined_everywhere() -> None:
     """No step raises in any state, and only a fetch or a first commit makes a repository synchronized."""
-    for state, step in itertools.product(Sync, Step):
+    for state, step in itertools.product(RepoPhase, Step):
         after = advance(state, step)
-        if after is Sync.SYNCHRONIZED and state is not Sync.SYNCHRONIZED:
-            assert (state, step) in {(Sync.SYNCING, Step.FETCHED), (Sync.PENDING, Step.BEGAN_EMPTY)}
+        if after is RepoPhase.SYNCHRONIZED and state is not RepoPhase.SYNCHRONIZED:
+            assert (state, step) in {(RepoPhase.SYNCING, Step.FETCHED), (RepoPhase.PENDING, Step.BEGAN_EMPTY)}
 
 
 def test_commits_wait_while_fetching_and_are_dropped_when_useless() -> None:
     """Sync specification: queued while in progress, dropped while desynchronized or inactive."""
     active, hidden = Standing(), Standing(active=False)
-    assert fate(Sync.SYNCHRONIZED, active) is CommitFate.VERIFY
-    assert fate(Sync.PENDING, active) is CommitFate.VERIFY
-    assert fate(Sync.SYNCING, active) is CommitFate.WAIT
-    assert fate(Sync.DESYNCHRONIZED, active) is fate(Sync.FAILED, active) is CommitFate.DROP
-    assert {fate(state, hidden) for state in Sync} == {CommitFate.DROP}
+    assert fate(RepoPhase.SYNCHRONIZED, active) is CommitFate.VERIFY
+    assert fate(RepoPhase.PENDING, active) is CommitFate.VERIFY
+    assert fate(RepoPhase.SYNCING, active) is CommitFate.WAIT
+    assert fate(RepoPhase.DESYNCHRONIZED, active) is fate(RepoPhase.FAILED, active) is CommitFate.DROP
+    assert {fate(state, hidden) for state in RepoPhase} == {CommitFate.DROP}

@@ -70,6 +70,7 @@ def test_degenerate_signatures_are_refused() -> None:
         bytes(32) + good[32:],
         high,
         order + good[32:],
+        good[:32] + b"\0" + good[32:],
     ):
         assert not forge.key.verify(bad, b"message")
 
@@ -100,6 +101,20 @@ def test_a_point_off_the_curve_is_no_key() -> None:
             with pytest.raises(Contradiction) as error:
                 PublicKey(curve, point)  # type: ignore[arg-type]
             assert error.value.kind == "key"
+
+
+def test_a_key_has_one_way_to_write_it() -> None:
+    """The long form of a point in a did:key, and the hybrid form anywhere, are refused: a key would have many names."""
+    import libipld
+
+    point = Forge(3).private.public_key.format(compressed=False)
+    assert PublicKey("k256", point).did_key == Forge(3).key.did_key
+    with pytest.raises(Contradiction) as error:
+        parse_did_key("did:key:" + libipld.encode_multibase("z", b"\xe7\x01" + point))
+    assert error.value.kind == "key"
+    with pytest.raises(Contradiction) as error:
+        PublicKey("k256", bytes((6 + point[-1] % 2,)) + point[1:])
+    assert error.value.kind == "key"
 
 
 def test_keys_are_parsed_once() -> None:

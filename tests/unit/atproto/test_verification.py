@@ -14,6 +14,7 @@ from gapless.errors import Contradiction
 from gapless.model import Evidence
 from gapless.sources.atproto.car import read_car, write_car
 from gapless.sources.atproto.cid import cid_of
+from gapless.sources.atproto.commit import read_commit
 from gapless.sources.atproto.dagcbor import decode, encode
 from gapless.sources.atproto.frames import Commit, Op, Sync
 from gapless.sources.atproto.keys import parse_did_key
@@ -177,6 +178,25 @@ def test_a_commit_object_is_held_to_its_form(name: str) -> None:
     assert (outcome.kind, outcome.verdict) == (kind, Verdict.REFUSED)
 
 
+def test_a_signature_is_no_link_even_where_it_reads_as_one() -> None:
+    """One in a thousand does. As a byte string it is taken; the same bytes as a link are another block, and refused."""
+    forge = Forge(13)
+    value: dict[str, Any] = {"did": forge.did, "data": EMPTY_ROOT, "prev": None, "version": 3}
+    for number in range(50_000):
+        value["rev"] = tid(START_US + number)
+        signature = forge.sign(encode(value))
+        if encode(signature).startswith(b"\xd8"):
+            break
+    good = forge.commit_object(value["rev"], EMPTY_ROOT)
+    assert read_commit(good).is_signed_by(forge.key)
+    assert read_commit(good).signature == signature
+    link = encode(value | {"sig": signature})
+    assert link != good
+    with pytest.raises(Contradiction) as error:
+        read_commit(link)
+    assert error.value.kind == "commit_form"
+
+
 def test_a_previous_commit_may_be_named() -> None:
     """`prev` is null today and may be a CID: it is signed, and means nothing."""
     forge, state = grown(2)
@@ -300,12 +320,12 @@ def node(keys: list[str], left: bytes | None, rights: list[bytes | None], value:
     return encode({"e": entries, "l": left})
 
 
-@pytest.mark.parametrize("where", ["too high", "too low", "out of order"])
+@pytest.mark.parametrize("where", ["too high", "too low", "out of order", "above a gap"])
 def test_a_created_record_in_the_wrong_place_is_found(where: str) -> None:
     """Undoing a create leads to the tree before wherever the key stood. Were its place not held, the signed root would
     not be the one that the records have."""
     forge = Forge(11)
-    paths: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    paths: dict[int, list[str]] = {0: [], 1: [], 2: [], 3: []}
     while not all(len(found) > 4 for found in paths.values()):
         path = forge.path()
         paths.setdefault(layer_of(path.encode()), []).append(path)
@@ -328,6 +348,9 @@ def test_a_created_record_in_the_wrong_place_is_found(where: str) -> None:
         created = next(path for path in middle if path > base)
         inner = add(node([created], None, [None], record))
         root = add(node([base], None, [add(encode({"e": [], "l": inner}))], record))
+    elif where == "above a gap":  # the old root is two layers down, and hangs there without the layer between
+        created = next(path for path in paths[3] if path > base)
+        root = add(node([created], add(node([base], None, [None], record)), [None], record))
     else:
         created = next(path for path in low if path > base)
         root = add(node([base], add(node([created], None, [None], record)), [None], record))

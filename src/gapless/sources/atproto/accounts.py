@@ -60,14 +60,20 @@ class Heard:
     """Why it changed nothing: `stale_status` for a replay, `wrong_host` for one that has no say."""
 
 
+def has_say(host: str, account_host: str, is_relay: bool) -> bool:
+    """Whether a host's messages about an account count: commits and syncs as well as its status.
+
+    A relay passes on what hosts say, and counts. A PDS counts only for the accounts whose DID document names it
+    (`account_host`; empty while unknown)."""
+    return is_relay or not account_host or account_host == host
+
+
 def hear(standing: Standing, message: Account, host: str, *, account_host: str = "", is_relay: bool = True) -> Heard:
     """Take an `#account` message from a host.
 
-    A relay passes on what hosts say, and is believed. A PDS has a say only about the accounts whose DID document
-    names it (`account_host`; empty while unknown): after a move the old host reports `deactivated`, which must not
-    hide the account. Neither a replay nor another relay that lags behind may bring an older status back: it would, at
-    worst, purge what was fetched since."""
-    if not is_relay and account_host and account_host != host:
+    After a move the old host reports `deactivated`, which must not hide the account (`has_say`). Neither a replay nor
+    another relay that lags behind may bring an older status back: it would, at worst, purge what was fetched since."""
+    if not has_say(host, account_host, is_relay):
         return Heard(standing, Effect.NOTHING, "wrong_host")
     time_us = datetime_us(message.time) or 0
     if message.seq <= standing.seq if host == standing.host else time_us < standing.time_us:
@@ -89,7 +95,7 @@ def takes_commits(standing: Standing) -> bool:
     return standing.active
 
 
-class Sync(StrEnum):
+class RepoPhase(StrEnum):
     """Where a repository stands; the column `repo.state`."""
 
     PENDING = "pending"
@@ -118,34 +124,42 @@ class Step(StrEnum):
     """By an operator, or because its time came."""
 
 
-_STEPS: dict[Step, dict[Sync, Sync]] = {
-    Step.FETCH_BEGAN: {Sync.PENDING: Sync.SYNCING, Sync.DESYNCHRONIZED: Sync.SYNCING, Sync.SYNCING: Sync.SYNCING},
-    Step.FETCHED: {Sync.SYNCING: Sync.SYNCHRONIZED},
-    Step.FETCH_FAILED: {Sync.SYNCING: Sync.DESYNCHRONIZED},
-    Step.GAVE_UP: {Sync.SYNCING: Sync.FAILED, Sync.DESYNCHRONIZED: Sync.FAILED, Sync.PENDING: Sync.FAILED},
+_FROM: dict[Step, tuple[frozenset[RepoPhase], RepoPhase]] = {
+    Step.FETCH_BEGAN: (
+        frozenset({RepoPhase.PENDING, RepoPhase.DESYNCHRONIZED, RepoPhase.SYNCING}),
+        RepoPhase.SYNCING,
+    ),
+    Step.FETCHED: (frozenset({RepoPhase.SYNCING}), RepoPhase.SYNCHRONIZED),
+    Step.FETCH_FAILED: (frozenset({RepoPhase.SYNCING}), RepoPhase.DESYNCHRONIZED),
+    Step.GAVE_UP: (
+        frozenset({RepoPhase.SYNCING, RepoPhase.DESYNCHRONIZED, RepoPhase.PENDING}),
+        RepoPhase.FAILED,
+    ),
     # What breaks while it is fetched is settled by the commits that waited: they follow what was fetched, or not.
-    Step.CHAIN_BROKE: {Sync.SYNCHRONIZED: Sync.DESYNCHRONIZED},
-    Step.BEGAN_EMPTY: {Sync.PENDING: Sync.SYNCHRONIZED},
-    Step.RETRIED: {Sync.FAILED: Sync.DESYNCHRONIZED, Sync.SYNCHRONIZED: Sync.DESYNCHRONIZED},
+    Step.CHAIN_BROKE: (frozenset({RepoPhase.SYNCHRONIZED}), RepoPhase.DESYNCHRONIZED),
+    Step.BEGAN_EMPTY: (frozenset({RepoPhase.PENDING}), RepoPhase.SYNCHRONIZED),
+    Step.RETRIED: (frozenset({RepoPhase.FAILED, RepoPhase.SYNCHRONIZED}), RepoPhase.DESYNCHRONIZED),
 }
+"""The phases in which a step means something, and the one it leads to."""
 
 
-def advance(state: Sync, step: Step) -> Sync:
-    """The state after a step; the same where the step means nothing there."""
-    return _STEPS[step].get(state, state)
+def advance(phase: RepoPhase, step: Step) -> RepoPhase:
+    """The phase after a step; the same where the step means nothing there."""
+    phases, after = _FROM[step]
+    return after if phase in phases else phase
 
 
 class CommitFate(StrEnum):
-    """What becomes of a commit that arrives while its repository is in some state."""
+    """What becomes of a commit that arrives while its repository is in some phase."""
 
     VERIFY = "verify"
     WAIT = "wait"
     DROP = "drop"
 
 
-def fate(state: Sync, standing: Standing) -> CommitFate:
+def fate(phase: RepoPhase, standing: Standing) -> CommitFate:
     """Sync specification: commits wait while the repository is being fetched and are dropped where it will be fetched
     anyway, or where the account is inactive."""
-    if not takes_commits(standing) or state in (Sync.DESYNCHRONIZED, Sync.FAILED):
+    if not takes_commits(standing) or phase in (RepoPhase.DESYNCHRONIZED, RepoPhase.FAILED):
         return CommitFate.DROP
-    return CommitFate.WAIT if state is Sync.SYNCING else CommitFate.VERIFY
+    return CommitFate.WAIT if phase is RepoPhase.SYNCING else CommitFate.VERIFY
