@@ -265,9 +265,8 @@ def check_receipts(
             raise lie("receipts_root", f"The receipts of block {position} have the root {root}", position)
         if hashing.bloom and _is_hashed(header):
             hashing = replace(hashing, bloom=False)  # The hash commits to every bloom: recomputing them shows no more.
-    if hashing.bloom:
-        _check_receipt_blooms(found, position)
-    if check_all_logs(header, logs, hashing) != logs:
+    exact = _check_receipt_blooms(found, position) if hashing.bloom else None
+    if check_all_logs(header, logs, hashing, exact) != logs:
         raise lie("receipt_mismatch", f"The logs in the receipts of block {position} are out of order", position)
     return logs
 
@@ -309,15 +308,19 @@ def _check_gas(receipts: list[Receipt], position: int) -> None:
             )
 
 
-def _check_receipt_blooms(receipts: list[Receipt], position: int) -> None:
+def _check_receipt_blooms(receipts: list[Receipt], position: int) -> int:
+    """Returns the exact bloom of all logs: what those of the receipts make together."""
     for receipt in receipts:
         if not _BLOOM.fullmatch(receipt.logs_bloom):
             raise lie("malformed", f"The bloom of receipt {receipt.transaction_hash} is not 256 bytes", position)
     with _at(position):
+        together = 0
         for receipt in receipts:
             exact = bloom.of_logs(receipt.logs) if receipt.logs else 0
             if int(receipt.logs_bloom, 16) != exact:
                 raise lie("receipt_mismatch", f"The bloom of {receipt.transaction_hash} is not of its logs", position)
+            together |= exact
+        return together
 
 
 def check_emptiness(
@@ -449,8 +452,10 @@ def _admits(value: int, clauses: Sequence[LogClause]) -> bool:
     return any(bloom.admits(value, clause) for clause in clauses)
 
 
-def check_all_logs(header: Header, logs: Sequence[Log], hashing: ChainHashing = ETHEREUM) -> list[Log]:
-    """All logs of one block, unfiltered, in index order.
+def check_all_logs(
+    header: Header, logs: Sequence[Log], hashing: ChainHashing = ETHEREUM, known: int | None = None
+) -> list[Log]:
+    """All logs of one block, unfiltered, in index order. `known` is their exact bloom, where it was computed before.
 
     Raises what `check_filtered_logs` raises at `checked` but for the filter, and empty_for_bloom, bloom_mismatch,
     index_gap."""
@@ -459,7 +464,7 @@ def check_all_logs(header: Header, logs: Sequence[Log], hashing: ChainHashing = 
     exact = 0
     if group:
         _check_block_hash(header, group, position)
-        exact = _check_group(header, group, {log.address for log in group}, position, hashing)
+        exact = _check_group(header, group, {log.address for log in group}, position, hashing, known)
         if _index(group[-1].log_index, position) != len(group) - 1:
             raise lie("index_gap", f"The indices of the {len(group)} logs of block {position} have gaps", position)
     if hashing.bloom and exact != _header_bloom(header, position):
@@ -476,7 +481,14 @@ def _check_block_hash(header: Header, group: list[Log], position: int) -> None:
         raise lie("foreign_log", f"A log of block {position} is of {other}, not of {header.hash}", position)
 
 
-def _check_group(header: Header, group: list[Log], addresses: set[str], position: int, hashing: ChainHashing) -> int:
+def _check_group(
+    header: Header,
+    group: list[Log],
+    addresses: set[str],
+    position: int,
+    hashing: ChainHashing,
+    known: int | None = None,
+) -> int:
     """What holds for logs of one block, filtered or not. Returns their exact bloom (0 where blooms are off)."""
     if True in [log.removed for log in group]:
         raise lie("removed_log", f"A log of block {position} is marked as removed", position)
@@ -492,7 +504,7 @@ def _check_group(header: Header, group: list[Log], addresses: set[str], position
         if hashing.bloom:
             _check_lengths(addresses, _ADDRESS_LENGTH)
             _check_lengths(topics, _HASH_LENGTH)
-            exact = bloom.of_values(addresses) | bloom.of_values(topics)
+            exact = bloom.of_values(addresses) | bloom.of_values(topics) if known is None else known
         else:
             _check_texts(addresses, _ADDRESS_LENGTH)
             _check_texts(topics, _HASH_LENGTH)
