@@ -66,6 +66,7 @@ def test_a_full_disk_below_sqlite(anvil: Anvil, tmp_path: Path, small: Path) -> 
 
 
 @pytest.mark.anvil
+@pytest.mark.slow
 def test_a_build_that_takes_no_room_for_success_is_caught(anvil: Anvil, tmp_path: Path, small: Path) -> None:
     """Batches that found no room are then missing, and the comparison says so."""
     built = build_transfers(anvil, 10, 20, real=False)

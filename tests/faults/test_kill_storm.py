@@ -50,7 +50,7 @@ def live_for(project: Project, seconds: float, *, after_commit: bool) -> float |
 
 
 @pytest.mark.anvil
-@pytest.mark.parametrize("kills", tiers("KILLS", 10, 2_000, timeout_seconds=4 * 3600))
+@pytest.mark.parametrize("kills", tiers("KILLS", 8, 2_000, timeout_seconds=4 * 3600))
 def test_kills_lose_and_double_nothing(anvil: Anvil, tmp_path: Path, store_url: str, kills: int) -> None:
     """Killed at random moments, also while starting, the next start goes on by itself, and every row is there once."""
     draw = draws("test_kills", kills)

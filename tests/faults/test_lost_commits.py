@@ -82,7 +82,11 @@ def test_each_effect_happens_exactly_once(
 @pytest.mark.anvil
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    ("build", "fault"), [("lost-reply-is-failure", Fault.CUT_AFTER), ("lost-reply-is-success", Fault.CUT_BEFORE)]
+    ("build", "fault"),
+    [
+        ("lost-reply-is-success", Fault.CUT_BEFORE),
+        pytest.param("lost-reply-is-failure", Fault.CUT_AFTER, marks=pytest.mark.slow),
+    ],
 )
 def test_a_build_that_guesses_is_caught(
     anvil: Anvil, tmp_path: Path, postgres_server: PostgresServer, postgres_url: str, build: str, fault: Fault
