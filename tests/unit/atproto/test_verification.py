@@ -217,6 +217,29 @@ def test_a_bad_signature_asks_for_the_key_once() -> None:
     assert verify_sync(forge.sync(), other, state, now_us=NOW_US).verdict is Verdict.BAD_SIGNATURE
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_record_too_large_is_refused(level: Level) -> None:
+    """A megabyte is allowed and a byte more is not, in a commit whose blocks are within their own limit."""
+    forge, state = grown(14)
+    for size, verdict in ((1_000_000, Verdict.OK), (1_000_001, Verdict.REFUSED)):
+        before, since = forge.root, forge.rev
+        record = forge.record({"x": "y" * (size - 8)})
+        path = forge.path()
+        assert len(record) == size
+        forge.records[path] = cid_of(record)
+        forge.tree.clear()
+        forge.root = build_root(forge.records, forge.tree.__setitem__)
+        forge.seq += 1
+        forge.rev = tid(START_US + forge.seq * 1_000_000)
+        commit = forge.commit_object(forge.rev, forge.root)
+        outcome = verify(
+            forge, forge.message([Op("create", path, cid_of(record))], since, before, commit), state, level
+        )
+        assert outcome.verdict is verdict, outcome
+        state = forge.state
+    assert outcome.kind == "record_size"
+
+
 def test_a_high_s_is_no_signature() -> None:
     """The other of the two signatures that the curve allows is refused."""
     forge, state = grown(4)
