@@ -97,7 +97,8 @@ from gapless.testing.pushes import (
     RefusedSocket,
     SilentHeads,
 )
-from gapless.testing.simulation import Outcome, SimulationFailed, simulate
+from gapless.testing.simulation import Outcome, simulate
+from gapless.testing.simulation_checks import SimulationFailed
 from gapless.testing.tcp_proxy import Armed, Direction, Fault, TcpProxy, Trigger, Weather
 from gapless.testing.trial import Trial
 from gapless.testing.virtual_loop import EverybodyWaits
