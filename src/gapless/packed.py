@@ -21,6 +21,7 @@ Text = NDArray[np.uint8]
 """Values of one width: a row of ASCII characters for each."""
 
 PAD, TAB, NEWLINE = 0x20, 0x09, 0x0A
+_DIGITS_MAX = 18
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,26 @@ class Packed:
         part = self.matrix[:, start : start + self.widths[number] + 1]
         separator = "\n" if number == len(self.widths) - 1 else "\t"
         return part.tobytes().replace(b" ", b"").decode("ascii")[:-1].split(separator)
+
+    def unpadded(self, number: int) -> bytes | None:
+        """The characters of one column, end to end; None where some value is padded."""
+        part = self._part(number)
+        return None if (part[:, -1] == PAD).any() else part.tobytes()
+
+    def integers(self, number: int) -> NDArray[np.int64] | None:
+        """The values of a column of integers; None where one is negative or has more than 18 digits."""
+        part = self._part(number)
+        if part.shape[1] > _DIGITS_MAX or (part == ord("-")).any():
+            return None
+        found = np.zeros(len(part), np.int64)
+        for at in range(part.shape[1]):
+            digit = part[:, at]
+            found = np.where(digit == PAD, found, found * 10 + digit - ord("0"))
+        return found
+
+    def _part(self, number: int) -> Text:
+        start = self.offsets[number]
+        return self.matrix[:, start : start + self.widths[number]]
 
 
 @dataclass(frozen=True, eq=False)

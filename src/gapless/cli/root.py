@@ -30,6 +30,7 @@ _PLACES = {
     "replay": "rewind:replay",
     "query": "query:query",
     "export": "export:export",
+    "archive": "archive:archive",
     "doctor": "doctor:doctor",
     "bench": "bench:bench",
     "quarantine": "quarantine:group",

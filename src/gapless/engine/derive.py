@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
-from gapless.arrow import record_batch
+from gapless.arrow import rows_batch
 from gapless.digest import entry_digests
 from gapless.engine.handlers import Handler, TableBinding
 from gapless.engine.state import Key, Reader, StateCache
@@ -244,7 +244,7 @@ class Deriver:
             return None
         marks = [facts.mark() for facts in self._facts]
         try:
-            handler.function(record_batch(rows.table, rows.columns), self._tables)
+            handler.function(rows_batch(rows), self._tables)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything; it is kept as the cause
             for facts, mark in zip(self._facts, marks, strict=True):
                 facts.cut(mark)
