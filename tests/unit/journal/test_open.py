@@ -173,6 +173,7 @@ def test_the_real_disk_does_what_the_port_says(tmp_path: Path) -> None:
         disk.open(tmp_path / "a" / "b" / "one")
 
 
+@pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="another call is used here")
 def test_the_real_disk_is_asked_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sync of the file for each append, after its bytes were written and before it returns; and one of the folder
     for a new segment. What a real disk does then cannot be seen from here."""
