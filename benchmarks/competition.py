@@ -22,6 +22,8 @@ from servers.anvil import start_anvil
 DOCUMENT = ROOT / "docs" / "benchmarks"
 FULL_BLOCKS = 2_000
 OURS = "gapless, checked"
+SLOW_SECONDS = {"ponder": 80.0, "envio": 45.0, "squid": 12.0, "dipdup": 50.0, "web3": 75.0, "ethereum-etl": 15.0}
+"""Only for the estimate of how long it takes."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -34,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{contender.job:10} {contender.name}" for contender in contenders))
         return 0
     say(f"the chain of {arguments.blocks:,} blocks (built once, kept in .tools/bench)")
+    say(f"about {_estimate_seconds(contenders) * arguments.runs * arguments.blocks / FULL_BLOCKS / 60:.0f} minutes")
     built = chain(arguments.blocks)
     found = truth_of(built)
     name = "peers" if arguments.command == "peers" else "ours"
@@ -64,6 +67,11 @@ def chosen(arguments: argparse.Namespace) -> list[Contender]:
     words = arguments.only.lower().split()
     named = [one for one in everyone if all(word in f"{one.job} {one.name}".lower() for word in words)]
     return sorted(named, key=lambda one: jobs.index(one.job))
+
+
+def _estimate_seconds(contenders: Sequence[Contender]) -> float:
+    """Of one round on a quiet machine."""
+    return sum(next((s for name, s in SLOW_SECONDS.items() if name in one.name), 5.0) for one in contenders)
 
 
 def _fast(contenders: Sequence[Contender]) -> list[Contender]:

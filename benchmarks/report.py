@@ -20,27 +20,36 @@ def about_lines(about: Mapping[str, Any]) -> list[str]:
 
 def table(rows: Sequence[Mapping[str, Any]], start_up: Mapping[str, float]) -> str:
     """Medians as a Markdown table."""
-    lines = [
-        "| job | program | seconds | logs/s | blocks/s | CPU s | node + database CPU s | peak MB | start-up s |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    columns = (
+        "seconds",
+        "logs/s",
+        "blocks/s",
+        "CPU s",
+        "node + database CPU s",
+        "peak MB",
+        "MB asked for",
+        "start-up s",
+    )
+    lines = [f"| job | program | {' | '.join(columns)} |", "|---|---" + "|--:" * len(columns) + "|"]
     for row in rows:
         name = f"{row['program']} → {row['sink']}"
         started = f"{start_up[name]:.2f}" if name in start_up else ""
+        asked = f"{(row['served'].get('bytes') or 0) / 1e6:.0f}"
         beside = " + ".join(f"{value:.2f}" for value in row["beside_cpu_seconds"].values())
         lines.append(
             f"| {JOBS[row['job']]} | {name} | {row['wall_seconds']:.2f} | {row['logs_per_second']:,} "
-            f"| {row['blocks_per_second']:,} | {row['cpu_seconds']:.2f} | {beside} | {row['peak_mb']:.0f} | {started} |"
+            f"| {row['blocks_per_second']:,} | {row['cpu_seconds']:.2f} | {beside} | {row['peak_mb']:.0f} | {asked} "
+            f"| {started} |"
         )
     return "\n".join(lines)
 
 
 def ratio_table(found: Sequence[Mapping[str, Any]]) -> str:
     """How many times faster, pair by pair."""
-    lines = ["| job | of ours | so many times as fast as | median | least | most | pairs |"]
-    lines.append("|---|---|---|--:|--:|--:|--:|")
+    lines = ["| job | of ours | so many times as fast as | median | least | most | by CPU time | pairs |"]
+    lines.append("|---|---|---|--:|--:|--:|--:|--:|")
     for pair in found:
-        figures = " | ".join(f"{pair[name]:.2f}" for name in ("times_faster", "least", "most"))
+        figures = " | ".join(f"{pair[name]:.2f}" for name in ("times_faster", "least", "most", "times_less_cpu"))
         lines.append(f"| {JOBS[pair['job']]} | {pair['ours']} | {pair['peer']} | {figures} | {pair['pairs']} |")
     return "\n".join(lines)
 

@@ -182,22 +182,24 @@ def medians(results: Results) -> list[dict[str, Any]]:
 def ratios(results: Results, ours: str) -> list[dict[str, Any]]:
     """How many times faster `ours` was than each other program at the same job, pair by pair of the same round."""
     items = list(results.all().values())
-    mine = {(i["job"], i["sink"], i["round"]): i["wall_seconds"] for i in items if i["program"] == ours}
-    pairs: dict[tuple[str, str, str, str], list[float]] = {}
+    mine = {(i["job"], i["sink"], i["round"]): i for i in items if i["program"] == ours}
+    pairs: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     for item in items:
         if item["program"].startswith("gapless"):
             continue
-        for (job, sink, at), wall in mine.items():
+        for (job, sink, at), own in mine.items():
             if (job, at) == (item["job"], item["round"]):
-                pairs.setdefault((job, sink, item["program"], item["sink"]), []).append(item["wall_seconds"] / wall)
+                two = (item["wall_seconds"] / own["wall_seconds"], item["cpu_seconds"] / own["cpu_seconds"])
+                pairs.setdefault((job, sink, item["program"], item["sink"]), []).append(two)
     return [
         {
             "job": job,
             "ours": f"{ours} → {sink}",
             "peer": f"{program} → {peer_sink}",
-            "times_faster": round(median(found), 2),
-            "least": round(min(found), 2),
-            "most": round(max(found), 2),
+            "times_faster": round(median(wall for wall, _ in found), 2),
+            "least": round(min(wall for wall, _ in found), 2),
+            "most": round(max(wall for wall, _ in found), 2),
+            "times_less_cpu": round(median(cpu for _, cpu in found), 2),
             "pairs": len(found),
         }
         for (job, sink, program, peer_sink), found in sorted(pairs.items())

@@ -17,11 +17,25 @@ import pytest
 
 import gapless
 import gapless.errors
+import gapless.journal
+import gapless.sources
+import gapless.store
 import gapless.testing
 from gapless.cli import root
 from gapless.cli.observers import Service, Watching
 from gapless.cli.project import Project
 from gapless.sources.evm.lies import LIES
+from gapless.testing import (
+    Behaviour,
+    block_lies,
+    faults,
+    faulty_disk,
+    journal_contract,
+    log_lies,
+    pushes,
+    source_contract,
+    store_contract,
+)
 from servers.anvil import Anvil, build_transfers
 from servers.documents import ROOT, Block, Reader, blocks, commands, merged, prose, unknown_series, write_curl
 from servers.postgres import binaries
@@ -126,8 +140,21 @@ def test_what_the_testing_page_names_is_there() -> None:
     """Every class it names can be imported from where it says."""
     page = prose((ROOT / "docs" / "howto" / "test-your-handlers.md").read_text())
     named = {name for code in re.findall(r"`([^`]+)`", page) for name in re.findall(r"\b[A-Z][a-z]\w+[A-Z]?\w*", code)}
-    known = {*vars(gapless.testing), *vars(gapless.errors)}
-    assert not named - known - {"RecordBatch"}
+    ports = [gapless.store, gapless.sources, gapless.journal]
+    modules = [gapless.testing, gapless.errors, store_contract, source_contract, journal_contract, faulty_disk, *ports]
+    assert not named - {name for module in modules for name in vars(module)} - {"RecordBatch"}
+
+
+def test_the_testing_page_names_every_behaviour() -> None:
+    """Each thing that a node can do stands in its table once, in the row of its kind."""
+    page = (ROOT / "docs" / "howto" / "test-your-handlers.md").read_text()
+    kinds = {"lies about logs": log_lies, "lies about blocks": block_lies, "failures": faults, "WebSocket": pushes}
+    for kind, module in kinds.items():
+        [row] = re.findall(rf"^\| {kind} \| (.*) \|$", page, re.MULTILINE)
+        offered = {name: getattr(gapless.testing, name) for name in gapless.testing.__all__}
+        behaviours = {n: v for n, v in offered.items() if isinstance(v, type) and issubclass(v, Behaviour)}
+        exported = [name for name, behaviour in behaviours.items() if behaviour.__module__ == module.__name__]
+        assert sorted(re.findall(r"`(\w+)`", row)) == sorted(exported), kind
 
 
 def test_series_that_are_named_exist() -> None:

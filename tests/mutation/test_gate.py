@@ -120,9 +120,9 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 def test_every_killer_is_there() -> None:
-    """In the file and under the name that the catalogue says; the store contract's tests are in its package."""
-    contract = CHECKOUT / "src" / "gapless" / "testing" / "store_contract"
-    inherited = frozenset[str]().union(*(names_in(path) for path in contract.glob("*.py")))
+    """In the file and under the name that the catalogue says; the contracts' tests are in their packages."""
+    testing = CHECKOUT / "src" / "gapless" / "testing"
+    inherited = frozenset[str]().union(*(names_in(path) for path in testing.glob("*_contract/*.py")))
     for one in MUTANTS:
         file, *names = one.killer.partition("[")[0].split("::")
         known = names_in(CHECKOUT / "tests" / file) | (inherited if len(names) > 1 else frozenset())

@@ -70,8 +70,11 @@ class Database(ABC):
     def cut(self, cut: Cut) -> Iterator[None]:
         """The commit inside is cut off there: it raises Crash, or StoreUnavailable for the caller to live with."""
         self._cut = cut
-        yield
-        assert self._cut is None, "nothing was cut: the store does not commit where the test thinks it does"
+        try:
+            yield
+            assert self._cut is None, "nothing was cut: the store does not commit where the test thinks it does"
+        finally:
+            self._cut = None
 
     def _take_cut(self, when: Cut) -> bool:
         taken = self._cut is when

@@ -180,11 +180,12 @@ class KeepsFactsOfTheOldBranch(SqliteStore):
     def _undo_above(self, s: Session, source: str, row: Any, ancestor: Cursor) -> tuple[int, list[Undo]]:
         schema = self._schema
         hidden = replace(schema, tables=tuple(t for t in schema.tables if t.nature is Nature.STATE))
-        names, self._named = self._named, _NamesOf(self._names, hidden)
+        names: Any = self._names
+        self._opened = _NamesOf(names, hidden)  # type: ignore[assignment]
         try:
             return super()._undo_above(s, source, row, ancestor)
         finally:
-            self._named = names
+            self._opened = names
 
 
 class _NamesOf:

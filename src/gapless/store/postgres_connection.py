@@ -156,9 +156,16 @@ class Link:
 
     def _check(self, connection: BoundedConnection) -> None:
         """Ask a connection that was not used for a while, or since another one was lost, whether it is still one: what
-        ends one of them (a restart, a failover) mostly ends all, and each would be a failure of its own."""
-        if connection.last_used < max(self._lost_at, _CLOCK.monotonic() - _REST_SECONDS):
+        ends one of them (a restart, a failover) mostly ends all, and each would be a failure of its own. Nothing is
+        asked that could take long, so that half-open ones are not waited for as a statement is, one after the other."""
+        if connection.last_used >= max(self._lost_at, _CLOCK.monotonic() - _REST_SECONDS):
+            return
+        patience_seconds = connection.reply_seconds
+        connection.reply_seconds = self._options.connect_timeout_seconds / 2
+        try:
             ConnectionPool.check_connection(connection)
+        finally:
+            connection.reply_seconds = patience_seconds
 
     def _configure_reader(self, connection: BoundedConnection) -> None:
         self._set_limits(connection, self._options.statement_timeout_seconds, self._options.lock_timeout_seconds)

@@ -8,7 +8,7 @@ import pytest
 
 from gapless.errors import JournalDamaged
 from gapless.journal import Message, Record
-from gapless.journal.blocks import BLOCK_BYTES
+from gapless.journal.blocks import BLOCK_BYTES, Piece, encode
 from gapless.journal.segment import Segment
 from unit.journal.scene import FOLDER, Files, closed_journal, everything, killed_journal, messages, opened, positions
 
@@ -36,6 +36,7 @@ def is_padding(data: bytes, offset: int) -> bool:
     return left < 7 and not any(data[offset : offset + left])
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("half", range(2))
 def test_a_flipped_bit_is_named_wherever_it_is(half: int) -> None:
     """In a journal that was closed, every record is read as it was written or its position is named, with the segment
@@ -73,6 +74,34 @@ def test_a_flip_after_a_kill_spares_what_was_proved() -> None:
         assert log.state().last >= len(sent) - GROUP
         if log.state().last < len(sent):
             assert any("last whole record" in note for note in log.state().notes)
+
+
+def test_a_damaged_header_does_not_hide_what_is_behind_it() -> None:
+    """Where a length cannot be believed, the rest of the block cannot be read; but it shows that there was something
+    durable, so it is lost and named, and not taken for a torn tail."""
+    files, sent = killed_journal(10, 2, size=300)
+    path = files.segments[-1]
+    starts = encode(sent[:2], 1, 0)[1]
+    assert len(files.segments) == 1
+    for group in range(1, 9):
+        starts += encode(sent[2 * group : 2 * group + 2], 2 * group + 1, _end_of(files, 2 * group))[1]
+    for start in starts:
+        for byte in range(7):
+            disk = files.disk()
+            disk.content(path)[start + byte] ^= 0x40
+            log = opened(disk)
+            records, damages = everything(log)
+            assert log.state().last == len(sent)
+            assert positions(records, damages) == list(range(1, len(sent) + 1))
+            assert sent_as(records) == [sent[r.position - 1] for r in records]
+            assert damages[0].offset == start
+
+
+def _end_of(files: Files, position: int) -> int:
+    """The offset behind the record at this position."""
+    path = files.segments[-1]
+    segment = Segment(path, 1, len(files.contents[path]))
+    return next(p.end for p in segment._pieces(files.disk(), 0) if isinstance(p, Piece) and p.position == position)
 
 
 def test_a_reader_is_stopped_at_damage_and_goes_on_only_when_it_says_so() -> None:

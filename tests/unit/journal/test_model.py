@@ -202,6 +202,7 @@ def play(machine: type[JournalMachine], examples: int, steps: int, phases: tuple
     )
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_journal_does_what_a_list_would(machine: type[JournalMachine]) -> None:
     """200 runs of 50 steps each."""

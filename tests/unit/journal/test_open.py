@@ -171,3 +171,30 @@ def test_the_real_disk_does_what_the_port_says(tmp_path: Path) -> None:
     found.close()
     with pytest.raises(FileNotFoundError):
         disk.open(tmp_path / "a" / "b" / "one")
+
+
+@pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="another call is used here")
+def test_the_real_disk_is_asked_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sync of the file for each append, after its bytes were written and before it returns; and one of the folder
+    for a new segment. What a real disk does then cannot be seen from here."""
+    seen: list[tuple[str, int]] = []
+    data, names = os.fdatasync, os.fsync
+
+    def sync_data(descriptor: int) -> None:
+        seen.append(("data", os.fstat(descriptor).st_size))
+        data(descriptor)
+
+    def sync_names(descriptor: int) -> None:
+        seen.append(("names", len(list(tmp_path.glob("*.log")))))
+        names(descriptor)
+
+    log = FileLog(tmp_path, LIMITS)
+    log.open()
+    monkeypatch.setattr(os, "fdatasync", sync_data)
+    monkeypatch.setattr(os, "fsync", sync_names)
+    sizes = []
+    for at in (1, 11, 21):
+        log.append(messages(10, at))
+        sizes.append(log.state().bytes_held)
+    assert seen == [("names", 1), *(("data", size) for size in sizes)]
+    log.close()

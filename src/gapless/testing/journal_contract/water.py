@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gapless.errors import JournalFull
+from gapless.errors import JournalFull, JournalUnavailable
 from gapless.journal import Journal
 from gapless.testing.journal_contract.case import SMALL, JournalCase, assert_holds, batch
 
@@ -98,6 +98,23 @@ class WaterContract(JournalCase):
                 assert await waiting[3] == [111, 112, 113, 114, 115]
                 expected = [*batch(91, 105), *batch(121, 125), *batch(131, 135)]
                 await assert_holds(journal, expected, after=90)
+
+        self.play(main())
+
+    def test_closing_ends_the_wait(self) -> None:
+        """An append that waits for room is told at once that it was not made."""
+
+        async def main() -> None:
+            async with self.opened() as journal:
+                await fill(journal, 100)
+                waiting = [asyncio.ensure_future(journal.append(batch(n, n))) for n in (101, 102)]
+                await self.clock.sleep(0.1)
+                before = self.clock.monotonic()
+                await journal.close()
+                for task in waiting:
+                    with pytest.raises(JournalUnavailable):
+                        await task
+                assert self.clock.monotonic() - before < 1
 
         self.play(main())
 
