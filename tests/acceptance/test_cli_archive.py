@@ -1,4 +1,4 @@
-"""`gapless archive`: the rows of an index without the index, whole parts whatever happens, and damage that is noticed."""
+"""`gapless archive`: the rows of an index without the index, whole parts whatever happens, damage that is noticed."""
 
 from __future__ import annotations
 
@@ -166,3 +166,45 @@ def test_one_process_writes(project: RecordedProject) -> None:
     with (project.folder / "files" / ".lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "Another process" in project.refused("archive", "files", code=1)
+
+
+APP = """
+import gapless
+
+app = gapless.App("erc20")
+chain = app.replay("mainnet", file="chain.jsonl.gz")
+token = chain.contract("token", abi="erc20", events=["Transfer"])
+
+
+@app.table
+class Seen:
+    holder: gapless.Address = gapless.key()
+    times: int
+
+
+@app.table
+class First:
+    holder: gapless.Address
+
+
+@app.on(token.Transfer)
+def note(transfer, tables):
+    if {asked}:
+        tables[First].insert(First(transfer.to_))
+"""
+
+
+@pytest.mark.parametrize("asked", ["transfer.log_index == 0", "tables[Seen].get(transfer.to_) is None"])
+def test_facts_of_handlers_are_archived_unless_they_need_state(project: RecordedProject, asked: str) -> None:
+    """What depends on all blocks before cannot be had from the middle."""
+    (project.folder / "app.py").write_text(APP.format(asked=asked))
+    if "Seen" in asked:
+        said = project.refused("archive", "other", "--range", "5..60", "-c", "app.py:app", code=2)
+        assert "first depend on state" in said
+        assert not (project.folder / "other" / "archive.json").exists()
+    else:
+        project.ok("archive", "other", "--range", "5..60", "-c", "app.py:app")
+        found = [
+            row for file in (project.folder / "other" / "first").iterdir() for row in pq.read_table(file).to_pylist()
+        ]
+        assert found
