@@ -20,6 +20,7 @@ from gapless.engine.state import StateCache
 from gapless.errors import CommitUnknown, StoreUnavailable
 from gapless.model import Fence
 from gapless.sources.evm import verify
+from gapless.sources.evm.source import EvmSource
 from gapless.store.memory import MemoryStore
 from gapless.store.memory_books import MemoryBooks
 from gapless.testing import Behaviour, DuplicateLog, ForeignBlock, ForeignReceipts, ReceiptsMiscounted, Unlinked
@@ -269,6 +270,12 @@ BROKEN: tuple[Broken, ...] = (
             (MemoryStore, "_check_fence", lambda self, fence: None),
         ),
         60,
+    ),
+    Broken(
+        "never_asks_for_less",
+        "a range that takes longer than one fetch may is asked for again as it was (what seed 26 found)",
+        ((EvmSource, "_ask_for_less", lambda self, positions: None),),
+        150,
     ),
     Broken(
         "links_unchecked",

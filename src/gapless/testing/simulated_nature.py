@@ -26,7 +26,7 @@ HEAL_SECONDS_MAX = 600.0
 _FINAL_MARGIN = 2
 """Forks keep so far away from what is final: an endpoint may name a block above it as final, and that is no lie that
 could be seen."""
-_WAITS = (0.0, 0.0, 0.01, 0.1, 0.5, 2.0, 8.0)
+_WAITS = (0.0, 0.01, 0.2, 0.7, 2.0, 3.0, 8.0)
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Weather:
                 return
             depth = min(self._draw.randint(1, self._plan.fork_depth_max), room)
             self._leave(depth)
-            longer = self._draw.choice((-1, 0, 1, 1, 2, 5))
+            longer = self._draw.choice((-1, 0, 1, 1, 2, 3, 5))
             world = self._world
             logs = world.logs() if self._draw.random() < 0.5 else None
             keep = logs is None and self._draw.random() < 0.3
