@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import gapless
-from gapless.testing import FakeNode, ScriptedChain
 from servers.recorded import RecordedProject
 
 HEAVY = (
@@ -27,25 +26,14 @@ HEAVY = (
 )
 
 
-def loaded_by(code: str, folder: Path | None = None) -> set[str]:
+def loaded_by(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=folder,
     )
     return set(done.stderr.split())
-
-
-def loaded_by_command(folder: Path, *arguments: str) -> set[str]:
-    code = f"from gapless.cli.endings import run_to_exit\nassert run_to_exit({list(arguments)!r}, None) == 0"
-    return loaded_by(code, folder)
-
-
-def commands_in(modules: set[str]) -> set[str]:
-    """Of the modules, those of other commands than the one that was run."""
-    return {name.removeprefix("gapless.cli.") for name in modules} & {"doctor", "export", "init", "repair", "verify"}
 
 
 @pytest.mark.parametrize(
@@ -60,35 +48,6 @@ def commands_in(modules: set[str]) -> set[str]:
 def test_light_start(code: str, allowed: set[str]) -> None:
     """Importing Gapless, and showing help, load none of the heavy libraries: that is what makes them quick."""
     assert loaded_by(code) & set(HEAVY) <= allowed
-
-
-def test_a_command_loads_what_it_uses(tmp_path: Path) -> None:
-    """A command that reads a SQLite file loads no driver of a server, no HTTP, and no other command."""
-    project = RecordedProject.create(tmp_path)
-    project.ok("run", "--until", "20")
-    modules = loaded_by_command(tmp_path, "status", "--json")
-    assert {"apsw", "pydantic"} <= modules
-    assert not modules & {"aiohttp", "psycopg", "prometheus_client", "eth_abi", "pyarrow"}
-    assert not commands_in(modules)
-
-
-def test_a_run_loads_what_it_uses(tmp_path: Path) -> None:
-    """A run on a node behind http:// needs neither TLS certificates nor WebSockets, nor the HTTP server of metrics,
-    which take as long to load as all of Gapless; where they are asked for, they are there."""
-    chain = ScriptedChain(seed=1)
-    chain.mine(5, logs=1)
-    with FakeNode(chain) as node:
-        text = f'[app]\nname = "a"\n[sources.chain]\nkind = "evm"\nrpc = ["{node.url}"]\n'
-        text += '[contracts.token]\nabi = "erc20"\n'
-        (tmp_path / "gapless.toml").write_text(text)
-        modules = loaded_by_command(tmp_path, "run", "--until", "head")
-        (tmp_path / "gapless.toml").write_text(text + '[telemetry]\nlisten = "127.0.0.1:0"\n')
-        more = loaded_by_command(tmp_path, "run", "--until", "head")
-    assert "gapless.engine.follow" in modules
-    unused = {"aiohttp", "psycopg", "prometheus_client", "eth_abi", "pyarrow", "gapless.sources.replay"}
-    assert not modules & unused
-    assert not commands_in(modules)
-    assert {"aiohttp", "prometheus_client"} <= more
 
 
 def test_version(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from gapless.errors import AnswerTooLarge, BadAnswer, ConfigError, SourceUnavailable, TimedOut
-from gapless.sources.http import HttpClient, proxy_for
-from gapless.sources.http_answer import Cut, NotHttp, Outgrown
-from gapless.sources.http_connection import Origin
+import aiohttp
 
-_HEADERS = "Content-Type: application/json\r\nAccept: application/json\r\n"
+from gapless.errors import AnswerTooLarge, BadAnswer, ConfigError, SourceUnavailable, TimedOut
+
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+_READ_BUFFER_BYTES = 1 << 20
 _PUBLIC_SEGMENT = re.compile(r"v\d+|[A-Za-z][a-z-]{0,15}|[A-Z]")
 """Path segments that are words. Anything else may be an access key, and stays out of labels."""
 
@@ -84,7 +84,7 @@ def is_loopback(host: str | None) -> bool:
 class HttpTransport:
     """JSON over HTTP POST with kept-alive connections, gzip accepted, and a bound on what is read.
 
-    The client is made on first use, inside the running loop. Proxies from the environment serve public hosts
+    The session is made on first use, inside the running loop. Proxies from the environment serve public hosts
     only: a proxy between us and a loopback address cannot be meant."""
 
     def __init__(
@@ -95,49 +95,69 @@ class HttpTransport:
         connections_max: int = 16,
         answer_bytes_max: int = 256 << 20,
     ) -> None:
-        parts = checked_url(url, ("http", "https"))
+        self._host = checked_url(url, ("http", "https")).hostname
         self.label = label_of(url)
-        try:
-            self._origin = Origin.of(parts)
-        except UnicodeError as error:
-            raise ConfigError(f"The host of the rpc address {self.label!r} is no host's name") from error
         self._url = url
         self._connect_timeout_seconds = connect_timeout_seconds
         self._connections_max = connections_max
         self._answer_bytes_max = answer_bytes_max
-        self._client: HttpClient | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._connections = 0
 
     def __repr__(self) -> str:
         return f"HttpTransport({self.label})"
 
     async def post(self, body: bytes, timeout_seconds: float) -> Answer:
-        client = self._client = self._client or self._made()
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_timeout_seconds)
+        session = self._open()
         try:
-            answer = await client.post(body, _HEADERS, self._answer_bytes_max, timeout_seconds)
+            async with session.post(
+                self._url, data=body, headers=_HEADERS, timeout=timeout, allow_redirects=False
+            ) as response:
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                return Answer(response.status, headers, await self._read(response), self._connections)
         except TimeoutError as error:
             raise TimedOut(f"{self.label} did not answer within {timeout_seconds:g} s") from error
-        except Cut as error:
+        except aiohttp.ClientPayloadError as error:
             raise BadAnswer(f"{self.label} cut its answer short ({self._reason(error)})") from error
-        except Outgrown as error:
-            raise AnswerTooLarge(
-                f"{self.label} answers with at least {error.size_bytes:,} bytes; "
-                f"{self._answer_bytes_max:,} are read at most"
-            ) from error
-        except (NotHttp, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise SourceUnavailable(f"{self.label} cannot be reached ({self._reason(error)})") from error
-        return Answer(answer.status, answer.headers, answer.body, client.connections)
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    def _made(self) -> HttpClient:
-        return HttpClient(
-            self._origin,
-            connect_timeout_seconds=self._connect_timeout_seconds,
-            connections_max=self._connections_max,
-            proxy=None if is_loopback(self._origin.host) else proxy_for(self._origin),
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(self._connected)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections_max),
+                trust_env=not is_loopback(self._host),
+                read_bufsize=_READ_BUFFER_BYTES,
+                trace_configs=[trace],
+            )
+        return self._session
+
+    async def _connected(self, *_: object) -> None:
+        self._connections += 1
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body, decompressed, unless it outgrows the bound (a length can be missing, or lie)."""
+        chunks: list[bytes] = []
+        size = 0
+        announced = response.content_length or 0
+        while announced <= self._answer_bytes_max and size <= self._answer_bytes_max:
+            chunk = await response.content.readany()
+            if not chunk:
+                return b"".join(chunks)
+            size += len(chunk)
+            chunks.append(chunk)
+        response.close()
+        raise AnswerTooLarge(
+            f"{self.label} answers with at least {max(size, announced):,} bytes; "
+            f"{self._answer_bytes_max:,} are read at most"
         )
 
     def _reason(self, error: BaseException) -> str:
