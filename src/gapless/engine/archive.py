@@ -152,8 +152,8 @@ class Archiver:
     def _unlinked(self, segment: Segment[Any]) -> Contradiction:
         first = segment.first
         return Contradiction(
-            f"Entry {first.position} has the parent {first.parent_id}, not the archive's last entry: what was final changed, or "
-            "the endpoint serves another chain",
+            f"Entry {first.position} has the parent {first.parent_id}, not the archive's last entry: what was final "
+            "changed, or the endpoint serves another chain",
             kind="unlinked",
             source=self._source.name,
             position=first.position,
