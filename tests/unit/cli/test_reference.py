@@ -9,7 +9,10 @@ from gapless.cli.reference import reference
 from gapless.cli.root import command
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "cli.md"
-INTERFACE = """init run plan status gaps repair verify digest rewind replay query export quarantine flags lease doctor bench config"""
+INTERFACE = (
+    "init run plan status gaps repair verify digest rewind replay "
+    "query export quarantine flags lease doctor bench config"
+)
 
 
 def test_page_is_current() -> None:
