@@ -246,7 +246,7 @@ def _right(point: Point, node: Node, database: str, folder: Path) -> bool:
 def _show(results: Results, chosen: Sequence[Dimension], arguments: argparse.Namespace) -> None:
     rows = list(results.all().values())
     write_document(results.path.with_suffix(".json"), results.about, {"points": rows})
-    drawn = {d.name: draw(d, rows, results.path.with_name(f"growth-{d.name}.svg")) for d in chosen}
+    drawn = {d.name: draw(d, rows, results.path.with_name(f"growth-{d.name}.svg")) for d in DIMENSIONS}
     text = page(results.about, chosen, rows)
     print(json.dumps({"schema": 1, "about": results.about, "points": rows}, indent=1) if arguments.json else text)
     if arguments.write:
@@ -258,7 +258,7 @@ def _show(results: Results, chosen: Sequence[Dimension], arguments: argparse.Nam
                 picture = results.path.with_name(f"growth-{name}.svg")
                 (folder / picture.name).write_text(picture.read_text())
         pictures = {name for name, made in drawn.items() if made}
-        report.replace_part(ROOT / "docs" / "BENCHMARKS.md", "growth", page(results.about, chosen, rows, pictures))
+        report.replace_part(ROOT / "docs" / "BENCHMARKS.md", "growth", page(results.about, DIMENSIONS, rows, pictures))
 
 
 def page(
