@@ -53,6 +53,11 @@ class Packed:
         """Where each column starts in a row."""
         return tuple(accumulate((width + 1 for width in self.widths), initial=0))[:-1]
 
+    @property
+    def buffer(self) -> memoryview:
+        """The matrix, row by row."""
+        return memoryview(np.ascontiguousarray(self.matrix)).cast("B")
+
     @cached_property
     def text(self) -> bytes:
         """The canonical lines, each with its newline."""

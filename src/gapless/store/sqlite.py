@@ -50,7 +50,7 @@ class SqliteOptions:
     """How long to wait for another process (or thread) that is writing."""
     query_timeout_seconds: float = 30.0
     """How long a user's query may run."""
-    cache_bytes: int = 64 * 1024 * 1024
+    cache_bytes: int = 32 * 1024 * 1024
     page_bytes: int = 8192
     """Of a new file. Larger pages than SQLite's 4096 take 15 % more rows a second."""
     checkpoint_pages: int = 2000

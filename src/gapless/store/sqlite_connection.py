@@ -102,7 +102,7 @@ class SqliteSession:
         # Canonical text goes in as it is: the column's type turns digits into an integer, exactly.
         if rows.packed is not None:
             matrix = rows.packed.matrix
-            values = {"rows": matrix.tobytes(), "width": matrix.shape[1], "count": len(matrix)}
+            values = {"rows": rows.packed.buffer, "width": matrix.shape[1], "count": len(matrix)}
             self._connection.execute(_unpack_statement(relation, rows.table, rows.packed.widths), values)
             return
         self._connection.executemany(_insert_statement(relation, rows.table), zip(*rows.columns, strict=True))
