@@ -25,8 +25,9 @@ from servers.project import Project, stop
 Storm = Callable[[TcpProxy, threading.Event, random.Random], None]
 
 STORM_SECONDS = 4.0
-BACK_SECONDS_MAX = 45.0
-"""35 s is the longest single wait: a statement of Postgres that nobody answers; a request to a node has 30 s."""
+BACK_SECONDS_MAX = 85.0
+"""35 s is the longest single wait, for a statement that Postgres does not answer; on half-open connections there may be
+two in a row, one that reads and one that writes. A request to a node has 5 s here."""
 GROWTH_KIB_MAX = 64 * 1024
 WAYS = frozenset(Direction)
 

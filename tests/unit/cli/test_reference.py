@@ -11,7 +11,7 @@ from gapless.cli.root import command
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "cli.md"
 INTERFACE = (
     "init run plan status gaps repair verify digest rewind replay "
-    "query export quarantine flags lease doctor bench config"
+    "query export quarantine flags lease doctor bench archive config"
 )
 
 
