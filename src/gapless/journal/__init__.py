@@ -7,8 +7,8 @@ decoders can be run again without the network.
 What an adapter promises, and `gapless.testing.journal_contract` tries to break:
 
 - `append` returns when the records are durable, never before. Appending the same id again, within the adapter's
-  window of recent ids, adds nothing and returns the position it already has. Ids are compared, payloads are not:
-  the first one stands. A journal's de-duplication saves work; exactly-once is the store's.
+  window of recent ids and while it is not trimmed, adds nothing and returns the position it already has. Ids are
+  compared, payloads are not: the first one stands. A journal's de-duplication saves work; exactly-once is the store's.
 - `read` returns consecutive positions, or raises: JournalTrimmed, or JournalDamaged with the positions lost. It
   never passes over a record in silence.
 - An acknowledgement may be forgotten by a crash (the store's cursor is the truth, and the consumer says again what

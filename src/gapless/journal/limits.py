@@ -26,7 +26,8 @@ class Limits:
     """How long an append waits for low water before JournalFull."""
     message_bytes_max: int = 16 * 2**20
     recent_ids: int = 16_384
-    """An id is recognised among at least so many records before the newest."""
+    """An id is recognised among at least so many of the newest records, as far as they are not trimmed. (Of one that is
+    trimmed, a file journal that was restarted has nothing left; the store knows it.)"""
     segment_bytes: int = 64 * 2**20
     """A segment that has grown to this is followed by a new one; space is freed by whole segments."""
 

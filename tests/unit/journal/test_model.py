@@ -56,7 +56,8 @@ class JournalMachine(RuleBasedStateMachine):
         for size in sizes:
             self.number += 1
             batch.append(Message(f"m{self.number}", bytes([self.number % 256]) * size, self.number))
-        old = [self.sent[-back] for back in again if back <= min(len(self.sent), LIMITS.recent_ids)]
+        known = min(len(self.sent) - self.floor, LIMITS.recent_ids)
+        old = [self.sent[-back] for back in again if back <= known]
         batch[1:1] = old
         if self.full:
             with pytest.raises(JournalFull):
