@@ -28,7 +28,7 @@ def test_a_short_benchmark_finds_the_right_rows() -> None:
     assert found["wrong"] == []
     jobs = sorted((row["job"], row["sink"]) for row in found["medians"])
     assert jobs == [
-        ("parquet", "SQLite, then Parquet"),
+        ("parquet", "Parquet"),
         ("postgres", "Postgres"),
         ("sqlite", "SQLite"),
         ("whole", "Postgres"),
