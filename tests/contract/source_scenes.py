@@ -48,8 +48,7 @@ class NodeScene(SourceScene):
 
     def truth(self) -> list[Known]:
         return [
-            Known(b.number, b.hash, b.header.parent_hash, [plain(log) for log in b.logs])
-            for b in self._chain.blocks()
+            Known(b.number, b.hash, b.header.parent_hash, [plain(log) for log in b.logs]) for b in self._chain.blocks()
         ]
 
     def contents(self, segment: Segment[Any]) -> list[Any]:
