@@ -12,8 +12,6 @@ from gapless.config import Config
 from gapless.config import EvmSource as EvmSettings
 from gapless.config import ReplaySource as ReplaySettings
 from gapless.engine import plan
-from gapless.engine.runner import Job
-from gapless.engine.start import resolve_start
 from gapless.errors import ConfigError
 from gapless.schema import Schema
 from gapless.sources import AnySource
@@ -21,6 +19,7 @@ from gapless.store import Store
 
 if TYPE_CHECKING:
     from gapless.config import Chain
+    from gapless.engine.runner import Job
     from gapless.sources.evm.decode import EvmDecoder
     from gapless.sources.evm.options import EvmOptions
     from gapless.sources.evm.types import Wants
@@ -169,6 +168,9 @@ async def build_job(
 ) -> Job:
     """Everything the engine needs to follow one source. `source`: taken in the place of the configured one, and closed
     where this fails, as that would be."""
+    from gapless.engine.runner import Job
+    from gapless.engine.start import resolve_start
+
     settings = wired.settings
     source = source or build_source(wired, store, clock)
     try:

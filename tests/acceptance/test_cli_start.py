@@ -26,14 +26,25 @@ HEAVY = (
 )
 
 
-def loaded_by(code: str) -> set[str]:
+def loaded_by(code: str, folder: Path | None = None) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
         capture_output=True,
         text=True,
         check=True,
+        cwd=folder,
     )
     return set(done.stderr.split())
+
+
+def loaded_by_command(folder: Path, *arguments: str) -> set[str]:
+    code = f"from gapless.cli.endings import run_to_exit\nassert run_to_exit({list(arguments)!r}, None) == 0"
+    return loaded_by(code, folder)
+
+
+OTHER_COMMANDS = {f"gapless.cli.{name}" for name in ("doctor", "export", "init", "repair", "verify")}
+UNUSED = OTHER_COMMANDS | {"aiohttp", "psycopg", "prometheus_client", "eth_abi", "pyarrow"}
+"""By a command on a recorded chain, in SQLite, without `[telemetry] listen`."""
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,19 @@ def loaded_by(code: str) -> set[str]:
 def test_light_start(code: str, allowed: set[str]) -> None:
     """Importing Gapless, and showing help, load none of the heavy libraries: that is what makes them quick."""
     assert loaded_by(code) & set(HEAVY) <= allowed
+
+
+def test_a_command_loads_what_it_uses(tmp_path: Path) -> None:
+    """A run loads no driver it does not need; a command that only reads the database loads neither engine nor source;
+    neither loads another command. What is asked for is there."""
+    project = RecordedProject.create(tmp_path)
+    run = loaded_by_command(tmp_path, "run", "--until", "20")
+    status = loaded_by_command(tmp_path, "status", "--json")
+    assert not (run | status) & UNUSED
+    assert {"apsw", "gapless.engine.runner", "gapless.sources.evm.source"} <= run
+    assert not status & {"structlog", "rich", "gapless.engine.runner", "gapless.sources.evm.source"}
+    project.add('[telemetry]\nlisten = "127.0.0.1:0"')
+    assert {"aiohttp", "prometheus_client"} <= loaded_by_command(tmp_path, "run", "--until", "20")
 
 
 def test_version(tmp_path: Path) -> None:

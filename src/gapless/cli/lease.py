@@ -63,7 +63,7 @@ def release(
 
     Its lease is taken away, so that another process need not wait for it to expire. Safe even if it lives: its next
     commit is refused, because its token is no longer the valid one."""
-    from gapless.engine.runner import lease_name
+    from gapless.engine.names import lease_name
     from gapless.errors import LeaseHeld
     from gapless.model import Fence
 

@@ -41,7 +41,7 @@ def status(
 
 def read(project: Project, store: Store) -> dict[str, Any]:
     """The document, without its schema number."""
-    from gapless.engine.runner import lease_name
+    from gapless.engine.names import lease_name
 
     leases = {lease.name: lease for lease in store.leases()}
     schema = project.schema

@@ -18,6 +18,7 @@ from gapless.engine.handlers import Handler, TableBinding
 from gapless.engine.lane import Lane
 from gapless.engine.lease import LeaseKeeper
 from gapless.engine.mend import Mender
+from gapless.engine.names import lease_name as lease_name
 from gapless.engine.observer import Observer
 from gapless.engine.offload import Offload
 from gapless.engine.process import Process, ThisProcess
@@ -51,10 +52,6 @@ class Job:
     handlers: tuple[Handler, ...]
     bindings: tuple[TableBinding, ...]
     options: plan.FollowOptions
-
-
-def lease_name(schema: Schema, source: str) -> str:
-    return f"{schema.version}:{source}"
 
 
 def stateless_deriver(job: Job) -> Deriver:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import aiohttp
 import msgspec
 
 from gapless.clock import Clock
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.transport import checked_url, is_loopback, label_of
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _SUBSCRIBE = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
 _MESSAGE_BYTES_MAX = 1 << 20
@@ -68,6 +70,8 @@ class NewHeads:
                 await task
 
     async def _run(self) -> None:
+        import aiohttp
+
         async with aiohttp.ClientSession(trust_env=not is_loopback(self._host)) as session:
             while True:
                 try:
@@ -79,6 +83,8 @@ class NewHeads:
                 await self._clock.sleep(longest * (0.5 + self._clock.random().random() / 2))
 
     async def _listen(self, session: aiohttp.ClientSession) -> None:
+        import aiohttp
+
         async with asyncio.timeout(self._options.connect_timeout_seconds):
             socket = await session.ws_connect(
                 self._url,

@@ -8,12 +8,13 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-import aiohttp
-
 from gapless.errors import AnswerTooLarge, BadAnswer, ConfigError, SourceUnavailable, TimedOut
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _READ_BUFFER_BYTES = 1 << 20
@@ -108,6 +109,8 @@ class HttpTransport:
         return f"HttpTransport({self.label})"
 
     async def post(self, body: bytes, timeout_seconds: float) -> Answer:
+        import aiohttp  # Takes as long to import as all of Gapless, and a recording needs none.
+
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_timeout_seconds)
         session = self._open()
         try:
@@ -129,6 +132,8 @@ class HttpTransport:
             await session.close()
 
     def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(self._connected)
