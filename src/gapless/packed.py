@@ -56,7 +56,7 @@ class Packed:
     @property
     def buffer(self) -> memoryview:
         """The matrix, row by row."""
-        return memoryview(np.ascontiguousarray(self.matrix)).cast("B")
+        return np.ascontiguousarray(self.matrix).data.cast("B")
 
     @cached_property
     def text(self) -> bytes:
