@@ -19,14 +19,14 @@ from gapless.errors import Contradiction
 from gapless.model import Entry, Evidence, Segment
 from gapless.schema import Rows
 from gapless.sources import Decoded
-from gapless.sources.evm import bloom, verify
+from gapless.sources.evm import bloom, verify, whole
 from gapless.sources.evm.abi import load_abi
 from gapless.sources.evm.accept import Accepted, accept, merged_columns
 from gapless.sources.evm.contracts import ContractSpec
 from gapless.sources.evm.decode import EvmDecoder
 from gapless.sources.evm.logtable import LogTable, joined
 from gapless.sources.evm.regular import LOGS_MIN, log_table
-from gapless.sources.evm.types import EvmPayload, Header, Log, LogClause, Verify
+from gapless.sources.evm.types import EvmPayload, Header, Log, LogClause, RawReceipt, Verify
 
 FIRST, BLOCKS = 250, 12
 WORDS = ["address", "uint256", "uint8", "int24", "int64", "int256", "bool", "bytes4", "bytes32", "uint64", "function"]
@@ -149,7 +149,7 @@ def _drop_field(world: World) -> None:
     del log[world.rng.choice(list(log))]
 
 
-LIES: dict[str, Callable[[World], None]] = {
+LIES: dict[str, Callable[[Any], None]] = {
     "address": _field("address", _hex(40)),
     "capitals": _field("address", lambda old, _: old.upper().replace("0X", "0x")),
     "topic": _field("topics", lambda old, rng: [*old[:-1], _hex(64)(None, rng)]),
@@ -183,12 +183,13 @@ def objects(raws: Sequence[bytes]) -> list[Log]:
     return msgspec.json.decode(b"[" + b",".join(raws) + b"]", type=list[Log])
 
 
-def decoded(world: World, payload: EvmPayload) -> Decoded:
+def decoded(world: World, payload: EvmPayload, *datasets: str) -> Decoded:
     entries = tuple(
         Entry(FIRST + n, h.hash, h.parent_hash, int(h.timestamp, 16) * 10**6, Evidence.CHECKED)
         for n, h in enumerate(world.headers)
     )
-    return EvmDecoder("chain", [world.contract]).decode(Segment("chain", entries, payload, 1))
+    decoder = EvmDecoder("chain", [world.contract], frozenset(datasets))
+    return decoder.decode(Segment("chain", entries, payload, 1))
 
 
 def plain(rows: Rows) -> Rows:
@@ -253,6 +254,130 @@ def test_no_other_character_is_taken_for_the_right_one(seed: int) -> None:
         table = log_table(raws)
         if table is not None:
             same_everywhere(world, raws)
+
+
+# --- whole blocks --------------------------------------------------------------------------------------------------
+
+
+class WholeWorld(World):
+    """The same with every log of its blocks, in the receipts of their transactions."""
+
+    def _block(self, block: int) -> list[Json]:
+        logs = [log for log in super()._block(block) if log is not None]
+        names = list(dict.fromkeys(log["transactionHash"] for log in logs))
+        for index, log in enumerate(logs):
+            log["logIndex"], log["transactionIndex"] = hex(index), hex(names.index(log["transactionHash"]))
+        return logs
+
+    def receipts(self) -> list[list[Json]]:
+        """Of each block; one of them, now and then, without logs."""
+        found = []
+        for header in self.headers:
+            mine = [log for log in self.logs if log.get("blockNumber") == header.number]
+            names = list(dict.fromkeys(log["transactionHash"] for log in mine))
+            logs = {name: [log for log in mine if log["transactionHash"] == name] for name in names}
+            if self.rng.random() < 0.3:
+                logs[f"0x{self.rng.getrandbits(256):064x}"] = []
+            found.append([self._receipt(header, n, name, some) for n, (name, some) in enumerate(logs.items())])
+        return found
+
+    def _receipt(self, header: Header, index: int, name: str, logs: list[Json]) -> Json:
+        values = {v for log in logs for v in (log["address"], *log["topics"])}
+        return {
+            "transactionHash": name,
+            "transactionIndex": hex(index),
+            "blockHash": header.hash,
+            "blockNumber": header.number,
+            "cumulativeGasUsed": hex(21_000 * (index + 1)),
+            "gasUsed": hex(21_000),
+            "logs": logs,
+            "logsBloom": f"0x{bloom.of_values(values):0512x}",
+        }
+
+
+def _in_receipts(change: Callable[[random.Random, list[Json]], None]) -> Callable[[WholeWorld, list[list[Json]]], None]:
+    def lie(world: WholeWorld, receipts: list[list[Json]]) -> None:
+        change(world.rng, [receipt for of_block in receipts for receipt in of_block])
+
+    return lie
+
+
+def _in_logs(lie: Callable[[World], None]) -> Callable[[WholeWorld, list[list[Json]]], None]:
+    def change(world: WholeWorld, receipts: list[list[Json]]) -> None:
+        receipt = world.rng.choice([r for of_block in receipts for r in of_block if len(r["logs"]) > 1])
+        world.logs = receipt["logs"]
+        lie(world)
+
+    return change
+
+
+def _exchanged(rng: random.Random, receipts: list[Json]) -> None:
+    one, two = rng.sample(receipts, 2)
+    one["logs"], two["logs"] = two["logs"], one["logs"]
+
+
+WHOLE_LIES: dict[str, Callable[[WholeWorld, list[list[Json]]], None]] = {
+    "nothing": lambda *_: None,
+    "bloom": _in_receipts(lambda rng, all_: rng.choice(all_).update(logsBloom=f"0x{rng.getrandbits(2048):0512x}")),
+    "no bloom": _in_receipts(lambda rng, all_: rng.choice(all_).update(logsBloom="0x" + "0" * 512)),
+    "name": _in_receipts(
+        lambda rng, all_: rng.choice([r for r in all_ if r["logs"]]).update(
+            transactionHash=f"0x{rng.getrandbits(256):064x}"
+        )
+    ),
+    "no logs": _in_receipts(lambda rng, all_: rng.choice(all_).update(logs=[])),
+    "exchanged": _in_receipts(_exchanged),
+    **{name: _in_logs(lie) for name, lie in LIES.items()},
+}
+
+
+def both_ways(world: WholeWorld, receipts: list[list[Json]]) -> Accepted | None:
+    """Receipts taken as columns are those that the checks of single logs take, with the same logs and rows."""
+    raw = [msgspec.json.decode(msgspec.json.encode(of_block), type=list[RawReceipt]) for of_block in receipts]
+    accepted = whole.accepted(world.headers, raw, blooms=True)
+    if accepted is None:
+        return None
+    apart = whole.taken_apart(raw, "node")
+    for header, of_block, logs in zip(world.headers, apart, accepted.logs(), strict=True):
+        assert verify.check_receipts(header, None, of_block, Verify.CHECKED) == logs
+    payload = EvmPayload(world.headers, [], receipts=raw, table=accepted.table, counts=tuple(accepted.counts))
+    mine = decoded(world, payload, "logs")
+    theirs = decoded(world, EvmPayload(world.headers, accepted.logs(), receipts=apart), "logs")
+    assert [plain(r) for r in mine.rows] == [plain(r) for r in theirs.rows]
+    assert mine.quarantined == theirs.quarantined
+    return accepted
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(WHOLE_LIES)))
+def test_whole_blocks_are_the_same_both_ways(seed: int, lie: str) -> None:
+    """Honest receipts are accepted; with one thing wrong they are refused, or it is nothing that the checks see."""
+    world = WholeWorld(seed)
+    if len(world.logs) < 2 * LOGS_MIN:
+        return
+    receipts = world.receipts()
+    WHOLE_LIES[lie](world, receipts)
+    accepted = both_ways(world, receipts)
+    if lie == "nothing":
+        assert accepted is not None or len(world.events) > 1
+
+
+@pytest.mark.parametrize("lie", ["bloom", "no bloom", "name", "exchanged", "log index", "topic", "block hash", "drop"])
+def test_the_checks_of_receipts_see_what_is_wrong(lie: str) -> None:
+    """By themselves, whatever looks at the receipts besides."""
+    seen = seed = 0
+    while seen < 5:
+        world = WholeWorld(seed)
+        receipts = world.receipts()
+        seed += 1
+        before = msgspec.json.encode(receipts)
+        if len(world.logs) >= 2 * LOGS_MIN and both_ways(world, receipts) is not None:
+            WHOLE_LIES[lie](world, receipts)
+            assert msgspec.json.encode(receipts) == before or both_ways(world, receipts) is None
+            seen += msgspec.json.encode(receipts) != before
+
+
+# --- the pieces ----------------------------------------------------------------------------------------------------
 
 
 def dense(lie: str | None = None, seed: int = 0) -> tuple[World, LogTable]:

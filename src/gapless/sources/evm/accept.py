@@ -16,7 +16,7 @@ import numpy as np
 
 from gapless.sources.evm import bloom
 from gapless.sources.evm.logtable import HASH, Ints, LogTable, Text, all_equal, byte_strings, distinct, joined
-from gapless.sources.evm.types import Header, Log, LogClause
+from gapless.sources.evm.types import Header, Log, LogClause, Receipt
 
 _BLOOM_BITS = 2048
 _BLOOM_TEXT = 2 + _BLOOM_BITS // 4
@@ -77,12 +77,66 @@ def accept(
     return Accepted(table, np.bincount(place, minlength=len(headers)).tolist())
 
 
-def _of_their_blocks(headers: Sequence[Header], table: LogTable, place: Ints) -> bool:
-    hashes = [header.hash.encode() for header in headers]
-    if set(map(len, hashes)) != {HASH}:
+def accept_receipts(
+    blocks: Sequence[Header], receipts: Sequence[Sequence[Receipt]], table: LogTable, *, blooms: bool
+) -> Accepted | None:
+    """All logs of consecutive, checked blocks as their receipts list them, where everything about them is in order.
+
+    `table` are the logs of all receipts, one after the other; the receipts themselves are checked elsewhere."""
+    flat = [receipt for of_block in receipts for receipt in of_block]
+    each = np.array([len(receipt.logs) for receipt in flat], np.int64)
+    of_receipt = np.repeat(np.arange(len(flat)), each)
+    if len(of_receipt) != len(table):
+        return None
+    sizes = [len(of_block) for of_block in receipts]
+    block = np.repeat(np.arange(len(blocks)), sizes)
+    index = np.concatenate([np.arange(size) for size in sizes])
+    place = block[of_receipt]
+    counts = np.bincount(place, minlength=len(blocks))
+    within = np.arange(len(table)) - (np.cumsum(counts) - counts)[place]
+    known = _hashes([receipt.transaction_hash for receipt in flat])
+    holds = (
+        known is not None
+        and bool((table.number == place + int(blocks[0].number, 16)).all())
+        and bool((table.log_index == within).all())
+        and bool((table.transaction_index == index[of_receipt]).all())
+        and bool((table.transaction_hash == known[of_receipt]).all())
+        and _of_their_blocks(blocks, table, place)
+        and (not blooms or _make_blooms(blocks, flat, block, table, of_receipt))
+    )
+    return Accepted(table, counts.tolist()) if holds else None
+
+
+def _hashes(texts: Sequence[str]) -> Text | None:
+    if set(map(len, texts)) != {HASH} or not all(map(str.isascii, texts)):
+        return None
+    return np.frombuffer("".join(texts).encode(), np.uint8).reshape(len(texts), HASH)
+
+
+def _make_blooms(
+    blocks: Sequence[Header], receipts: Sequence[Receipt], block: Ints, table: LogTable, of_receipt: Ints
+) -> bool:
+    """Whether the logs of each receipt, and of each block, make exactly its bloom."""
+    claimed, together = _bits_set(receipts), _bits_set(blocks)
+    if claimed is None or together is None:
         return False
-    known = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH)
-    return bool((table.block_hash == known[place]).all())
+    exact = np.zeros_like(claimed)
+    exact[of_receipt[:, None], _places.of(table.address)] = 1
+    for shape in table.shapes:
+        rows = of_receipt[shape.rows]
+        for topic in shape.topics:
+            exact[rows[:, None], _places.of(topic)] = 1
+    if not bool((exact == claimed).all()):
+        return False
+    made = np.zeros_like(together)
+    begins = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
+    made[block[begins]] = np.maximum.reduceat(exact, begins, axis=0)
+    return bool((made == together).all())
+
+
+def _of_their_blocks(headers: Sequence[Header], table: LogTable, place: Ints) -> bool:
+    known = _hashes([header.hash for header in headers])
+    return known is not None and bool((table.block_hash == known[place]).all())
 
 
 def _asked_for(table: LogTable, clauses: Sequence[LogClause]) -> bool:
@@ -135,10 +189,10 @@ def _in_blooms(headers: Sequence[Header], table: LogTable, place: Ints) -> bool:
     return True
 
 
-def _bits_set(headers: Sequence[Header]) -> Text | None:
+def _bits_set(bearers: Sequence[Header | Receipt]) -> Text | None:
     """A row for each bloom: the character at i tells of bit i."""
-    text = [header.logs_bloom for header in headers]
-    if set(map(len, text)) != {_BLOOM_TEXT}:
+    text = [bearer.logs_bloom for bearer in bearers]
+    if set(map(len, text)) != {_BLOOM_TEXT} or not all(bloom[:2] == "0x" for bloom in text):
         return None
     try:
         raw = unhexlify("".join([bloom[2:] for bloom in text]))

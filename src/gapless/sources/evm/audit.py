@@ -17,6 +17,7 @@ from gapless.sources.evm.filtered import merged
 from gapless.sources.evm.lies import lie
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import LogRequest, Reader
+from gapless.sources.evm.rpc import RECEIPTS
 from gapless.sources.evm.types import Header, Log, Verify
 
 MISMATCH = "audit_mismatch"
@@ -120,7 +121,7 @@ class Auditor:
         found: list[list[Log]] = []
         for reader in (one, two):
             try:
-                (receipts,) = await reader.receipts([header])
+                (receipts,) = await reader.receipts([header], RECEIPTS)
                 logs = verify.check_receipts(header, None, receipts, level, self._hashing)
             except SourceError as error:
                 failures.append(error)

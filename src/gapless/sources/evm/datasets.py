@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +29,9 @@ from gapless.sources.evm.events import LOG_COLUMNS, log_columns
 from gapless.sources.evm.names import column_names
 from gapless.sources.evm.rows import Blocks
 from gapless.sources.evm.types import EvmPayload, Header, Log, Receipt
+
+if TYPE_CHECKING:
+    from gapless.sources.evm.logtable import LogTable
 
 DATASETS = ("blocks", "transactions", "logs")
 TOPICS_MAX = 4
@@ -260,7 +263,7 @@ def _transaction_columns(items: Sequence[_Transaction]) -> Columns:
 
 
 def _transaction_item(item: _Transaction) -> tuple[str, str]:
-    receipt = None if item.receipt is None else msgspec.to_builtins(item.receipt)
+    receipt = None if item.receipt is None else msgspec.json.decode(msgspec.json.encode(item.receipt))
     return f"transaction:{item.index}", json.dumps({"transaction": item.body, "receipt": receipt})
 
 
@@ -275,11 +278,30 @@ def _number(value: Any, bits: int = 256) -> int | None:
 
 
 def _logs(table: Table, payload: EvmPayload, blocks: Blocks) -> tuple[Rows, list[Quarantined]]:
+    if payload.table is not None:
+        return blocks.rows(table, _table_columns(payload.table), payload.counts, {}), []
     logs = list(chain.from_iterable(payload.logs))
     counts = list(map(len, payload.logs))
     parts, odd = sift(logs, _raw_log_columns)
     rows = blocks.rows(table, joined(parts, LOG_COLUMNS + TOPICS_MAX + 1), counts, odd)
     return rows, blocks.quarantined(table.name, logs, counts, odd, log_item)
+
+
+def _table_columns(logs: LogTable) -> Columns:
+    """The same columns of logs that came as columns: all of them are as they must be."""
+    from gapless.sources.evm.logtable import texts
+
+    topics: list[list[str | None]] = [[None] * len(logs) for _ in range(TOPICS_MAX)]
+    data = [""] * len(logs)
+    for shape in logs.shapes:
+        rows = shape.rows.tolist()
+        for column, found in zip(topics, shape.topics, strict=False):
+            for row, text in zip(rows, texts(found), strict=True):
+                column[row] = text
+        for row, text in zip(rows, texts(shape.data), strict=True):
+            data[row] = text
+    indices = [list(map(str, values.tolist())) for values in (logs.transaction_index, logs.log_index)]
+    return [texts(logs.transaction_hash), *indices, texts(logs.address), *topics, data]
 
 
 def _raw_log_columns(logs: Sequence[Log]) -> Columns:

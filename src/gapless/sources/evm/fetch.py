@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gapless.clock import Clock
 from gapless.errors import Contradiction, HistoryPruned, MethodMissing, NotYetAvailable
 from gapless.model import Evidence, Head
-from gapless.sources.evm import verify
+from gapless.sources.evm import verify, whole
 from gapless.sources.evm.filtered import Filtered
 from gapless.sources.evm.lies import lie
 from gapless.sources.evm.options import EvmOptions
 from gapless.sources.evm.reader import EVERY_LOG, LogRequest, Reader, plan_requests, together
-from gapless.sources.evm.rpc import ListedBlock
-from gapless.sources.evm.types import FullBlock, Header, Log, LogClause, Receipt, Verify, Wants
+from gapless.sources.evm.rpc import RAW_RECEIPTS, RECEIPTS, ListedBlock, Shape
+from gapless.sources.evm.types import FullBlock, Header, Log, LogClause, RawReceipt, Receipt, Verify, Wants
 
 if TYPE_CHECKING:
     from gapless.sources.evm.accept import Accepted
     from gapless.sources.evm.filtered import Answers
 
 H = TypeVar("H", bound=Header)
+R = TypeVar("R", bound=Receipt)
 
 _KNOWN_TYPES = frozenset({None, *map(hex, (0, 1, 2, 3, 4, 0x7E))})
 """Receipts of other types may be encoded in ways we do not know: their root is not recomputed unasked."""
@@ -109,7 +110,7 @@ class Fetcher:
 
         Raises Contradiction; NotYetAvailable and HistoryPruned for blocks the endpoint does not have yet, or no
         longer; what the reader raises."""
-        whole = Part()
+        fetched = Part()
         parent: str | None = None
         calm = self.last_calm(head)
         while first <= last:
@@ -121,10 +122,10 @@ class Fetcher:
             reader.endpoint.pieces.succeeded(
                 upto - first + 1, size_bytes=reader.size_bytes - received, items=part.items
             )
-            whole.extend(part)
+            fetched.extend(part)
             parent = part.headers[-1].hash
             first = upto + 1
-        return whole
+        return fetched
 
     def last_calm(self, head: Head) -> int:
         """The last position that is not fetched in the stricter way."""
@@ -182,7 +183,8 @@ class Fetcher:
             checked = [verify.check_all_logs(h, g, self._hashing) for h, g in zip(headers, groups, strict=True)]
         except Contradiction as error:
             if error.kind == "empty_for_bloom" and error.position is not None:
-                await self._receipts(reader, [headers[error.position - first]], head)  # or is it that they have gone?
+                blamed = [headers[error.position - first]]
+                await self._receipts(reader, blamed, head, RECEIPTS)  # or is it that they have gone?
             raise
         return self._part(headers, checked)
 
@@ -191,7 +193,7 @@ class Fetcher:
         found = await self._linked(reader, listed, first, last, parent, head)
         asked = [block for block in found if block.transactions or not self._hashing.bloom]
         try:
-            answers = await self._receipts(reader, asked, head)
+            answers = await self._receipts(reader, asked, head, RECEIPTS)
         except MethodMissing:
             logs = [await self._logs_of(reader, block) for block in found]
             return self._part(found, [self._wanted(group) for group in logs])
@@ -214,8 +216,16 @@ class Fetcher:
         blocks: list[FullBlock] = await self._present(reader, found, first, head)
         links = Verify.CHECKED if self._level is Verify.PROVED else self._level  # `check_block` proves the hashes
         verify.check_headers(blocks, first, last, parent, links, self._hashing)
-        answers = await self._receipts_any_way(reader, blocks, head)
         calm = self.last_calm(head)
+        answers: list[list[Receipt]] | None = None
+        if self._wants.as_columns and self._wants.whole_blocks and self._level is not Verify.PROVED and last <= calm:
+            raw = await self._raw_receipts(reader, blocks, head)
+            accepted = None if raw is None else whole.accepted(blocks, raw, blooms=self._hashing.bloom)
+            if raw is not None and accepted is not None:
+                return self._whole_columns(blocks, raw, accepted)
+            answers = None if raw is None else whole.taken_apart(raw, reader.endpoint.label)
+        if answers is None:
+            answers = await self._receipts_any_way(reader, blocks, head)
         part = Part()
         for block, receipts in zip(blocks, answers, strict=True):
             verify.check_block(block, self._level, self._hashing)
@@ -233,6 +243,29 @@ class Fetcher:
             else:
                 part.logs.append(self._wanted(logs))
             await self._clock.sleep(0)  # recomputing hashes takes its time; others run in between
+        return part
+
+    async def _raw_receipts(
+        self, reader: Reader, blocks: Sequence[FullBlock], head: Head
+    ) -> list[list[RawReceipt]] | None:
+        """None where the endpoint has no receipts by block."""
+        asked = [block for block in blocks if block.transactions]
+        try:
+            answers = await self._receipts(reader, asked, head, RAW_RECEIPTS)
+        except MethodMissing:
+            return None
+        found = dict(zip([block.hash for block in asked], answers, strict=True))
+        return [found.get(block.hash, []) for block in blocks]
+
+    def _whole_columns(self, blocks: Sequence[FullBlock], receipts: Sequence[list[RawReceipt]], logs: Accepted) -> Part:
+        verdict = verify.evidence(self._level, self._hashing, whole=True)
+        for block, of_block in zip(blocks, receipts, strict=True):
+            verify.check_block(block, self._level, self._hashing)
+            verify.check_receipt_frames(block, block.transactions, of_block, self._level, self._hashing)
+        part = Part(list(blocks), [], [verdict] * len(blocks), [verdict is Evidence.PROVED] * len(blocks))
+        part.transactions = [block.transactions for block in blocks]
+        part.receipts = [list(of_block) for of_block in receipts]
+        part.columns = logs
         return part
 
     # --- steps ------------------------------------------------------------------------------------------------------
@@ -292,9 +325,11 @@ class Fetcher:
         pruned.__cause__ = missing
         return pruned
 
-    async def _receipts(self, reader: Reader, headers: Sequence[Header], head: Head) -> list[list[Receipt]]:
+    async def _receipts(
+        self, reader: Reader, headers: Sequence[Header], head: Head, shape: Shape[list[R] | None]
+    ) -> list[list[R]]:
         try:
-            return await reader.receipts(headers)
+            return await reader.receipts(headers, shape)
         except Contradiction as error:
             if error.kind not in _NULL_KINDS or error.position is None:
                 raise
@@ -304,7 +339,7 @@ class Fetcher:
         """By block where the endpoint can, else one by one."""
         try:
             asked = [block for block in blocks if block.transactions]
-            found = dict(zip([b.hash for b in asked], await self._receipts(reader, asked, head), strict=True))
+            found = dict(zip([b.hash for b in asked], await self._receipts(reader, asked, head, RECEIPTS), strict=True))
             return [found.get(block.hash, []) for block in blocks]
         except MethodMissing:
             hashes = [[str(t.get("hash")) for t in block.transactions] for block in blocks]
@@ -330,7 +365,7 @@ class Fetcher:
         for at in range(0, len(positions), _SETTLED_TOGETHER):
             some = positions[at : at + _SETTLED_TOGETHER]
             try:
-                answers = await self._receipts(reader, [headers[p] for p in some], head)
+                answers = await self._receipts(reader, [headers[p] for p in some], head, RECEIPTS)
             except MethodMissing:
                 for position in some:
                     await self._settle_by_logs(reader, headers[position], suspects[position])

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Sized)
+R = TypeVar("R", bound=Receipt)
 
 _PRUNED = 4444
 """EIP-4444: the node no longer has that history."""
@@ -148,10 +149,10 @@ class Reader:
         self.size_bytes += reply.size_bytes
         return reply.value
 
-    async def receipts(self, headers: Sequence[Header]) -> list[list[Receipt]]:
+    async def receipts(self, headers: Sequence[Header], shape: Shape[list[R] | None]) -> list[list[R]]:
         """All receipts of each block. Raises MethodMissing where the endpoint has no `eth_getBlockReceipts`,
         Contradiction `null_receipt` for a block it announced itself."""
-        found = await self._block_receipts(headers)
+        found = await self._block_receipts(headers, shape)
         for header, receipts in zip(headers, found, strict=True):
             if receipts is None:
                 position = int(header.number, 16)
@@ -183,7 +184,7 @@ class Reader:
         except ValueError as error:
             raise BadAnswer(f"{self.endpoint.label} names no height but {reply.value[:40]!r}") from error
 
-    async def _block_receipts(self, headers: Sequence[Header]) -> list[list[Receipt] | None]:
+    async def _block_receipts(self, headers: Sequence[Header], shape: Shape[list[R] | None]) -> list[list[R] | None]:
         """By hash, so that they are of that block whatever the chain does meanwhile; by number where the endpoint
         takes no hash, which the first question ever tells."""
         if not headers:
@@ -199,7 +200,7 @@ class Reader:
                 self.endpoint.receipts_by_hash = False
         if not self.endpoint.receipts_by_hash:
             names = [header.number for header in headers]
-        return await self._batched("receipts", [_receipts_call(name) for name in names], RECEIPTS)
+        return await self._batched("receipts", [_receipts_call(name) for name in names], shape)
 
     async def _batched(self, kind: str, calls: Sequence[Call], shape: Shape[T]) -> list[T]:
         """The results of calls of one kind, in order."""

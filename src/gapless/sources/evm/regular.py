@@ -141,6 +141,8 @@ def _kinds(raws: Sequence[bytes]) -> list[_Kind] | None:
             if template is None or len(kinds) == templates_max:
                 return None
             fits = _fitting(text, template)
+            if not fits[0]:
+                return None
             if fits.all():
                 kinds.append(_Kind(rows, text, template))
                 break
@@ -193,7 +195,7 @@ def _fitting(text: Text, template: _Template) -> np.ndarray:
             fits &= same.all(axis=1)
     for start, end in template.ignored:
         part = text[:, start:end]
-        plain = (part != ord('"')) & (part != ord("\\"))
+        plain = (part >= 0x20) & (part < 0x7F) & (part != ord('"')) & (part != ord("\\"))
         if not plain.all():
             fits &= plain.all(axis=1)
     return fits

@@ -18,7 +18,7 @@ import msgspec
 
 from gapless.errors import BadAnswer, MethodMissing, RateLimited, RequestRefused, SourceError, SourceUnavailable
 from gapless.sources.evm.transport import Answer, Transport
-from gapless.sources.evm.types import FullBlock, Header, Log, Receipt
+from gapless.sources.evm.types import FullBlock, Header, Log, RawReceipt, Receipt
 
 if TYPE_CHECKING:
     from gapless.sources.evm.logtable import LogTable
@@ -93,6 +93,7 @@ HEAD: Shape[Head | None] = Shape(Head | None)
 BLOCK: Shape[FullBlock | None] = Shape(FullBlock | None)
 RECEIPT: Shape[Receipt | None] = Shape(Receipt | None)
 RECEIPTS: Shape[list[Receipt] | None] = Shape(list[Receipt] | None)
+RAW_RECEIPTS: Shape[list[RawReceipt] | None] = Shape(list[RawReceipt] | None)
 
 
 class Rpc:

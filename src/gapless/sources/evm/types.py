@@ -109,6 +109,12 @@ class Receipt(msgspec.Struct, gc=False, rename="camel"):
     blob_gas_price: str | None = None
 
 
+class RawReceipt(Receipt, gc=False, rename="camel"):
+    """A receipt whose logs are not taken apart yet."""
+
+    logs: list[msgspec.Raw]  # type: ignore[assignment]
+
+
 class FullBlock(Header, gc=False, rename="camel"):
     """A block with its transactions as received: dicts, so that unknown types pass through exactly."""
 
@@ -131,4 +137,4 @@ class EvmPayload:
     table: LogTable | None = None
     """The logs as columns, by block and index, where they came so: then `logs` holds none."""
     counts: tuple[int, ...] = ()
-    """How many logs of the table each entry has."""
+    """How many logs of the table each entry has. Then `receipts` are RawReceipts."""

@@ -247,17 +247,11 @@ def check_receipts(
     Raises null_receipt, receipt_count; from `checked` on receipt_mismatch, index_gap, bloom_mismatch, malformed and
     all that logs can be refused for; at `proved` receipts_root."""
     position = _quantity(header.number, None)
-    found = [receipt for receipt in receipts if receipt is not None]
-    if len(found) != len(receipts):
-        raise lie("null_receipt", f"A receipt of block {position} came as null", position)
-    if transactions is not None and len(transactions) != len(found):
-        raise lie("receipt_count", f"{len(found)} receipts for {len(transactions)} transactions", position)
+    found = check_receipt_frames(header, transactions, receipts, level, hashing)
     logs = [log for receipt in found for log in receipt.logs]
     if level is Verify.OFF or level is Verify.LINKED:
         return logs
-    _check_receipt_places(header, transactions, found, position)
-    if hashing.receipts:
-        _check_gas(found, position)
+    _check_log_places(found, position)
     if level is Verify.PROVED and hashing.receipts:
         with _at(position):
             root = prove.receipts_root(found)
@@ -271,10 +265,31 @@ def check_receipts(
     return logs
 
 
+def check_receipt_frames(
+    header: Header,
+    transactions: Sequence[Mapping[str, Any] | str] | None,
+    receipts: Sequence[Receipt | None],
+    level: Verify,
+    hashing: ChainHashing = ETHEREUM,
+) -> list[Receipt]:
+    """The same receipts, none of them None: everything `check_receipts` checks but for logs, blooms and root."""
+    position = _quantity(header.number, None)
+    found = [receipt for receipt in receipts if receipt is not None]
+    if len(found) != len(receipts):
+        raise lie("null_receipt", f"A receipt of block {position} came as null", position)
+    if transactions is not None and len(transactions) != len(found):
+        raise lie("receipt_count", f"{len(found)} receipts for {len(transactions)} transactions", position)
+    if level is not Verify.OFF and level is not Verify.LINKED:
+        _check_receipt_places(header, transactions, found, position)
+        if hashing.receipts:
+            _check_gas(found, position)
+    return found
+
+
 def _check_receipt_places(
     header: Header, transactions: Sequence[Mapping[str, Any] | str] | None, receipts: list[Receipt], position: int
 ) -> None:
-    """Block, index and transaction, and that each receipt's logs say the same."""
+    """Block, index and transaction."""
     hashes = [item if isinstance(item, str) else item.get("hash") for item in transactions or ()]
     for index, receipt in enumerate(receipts):
         known, place = receipt.transaction_hash, receipt.transaction_index
@@ -285,6 +300,12 @@ def _check_receipt_places(
             or (hashes and hashes[index] != known)
         ):
             raise lie("receipt_mismatch", f"Receipt {index} of block {position} is of {known} at {place}", position)
+
+
+def _check_log_places(receipts: list[Receipt], position: int) -> None:
+    """Each receipt's logs name its transaction."""
+    for index, receipt in enumerate(receipts):
+        known, place = receipt.transaction_hash, receipt.transaction_index
         for log in receipt.logs:
             if log.transaction_hash != known or (
                 log.transaction_index != place and _index(log.transaction_index, position) != index
