@@ -27,8 +27,8 @@ from gapless.sources.evm.endpoints import Endpoint
 from gapless.sources.evm.lies import lie
 from gapless.sources.evm.rpc import (
     BLOCK,
-    HEAD,
     HEADER,
+    LINK,
     LISTED,
     LOG_COLUMNS,
     LOGS,
@@ -166,14 +166,24 @@ class Reader:
         return [[next(flat) for _ in hashes] for hashes in transactions]
 
     async def cursors(self, positions: Sequence[int]) -> list[Cursor | None]:
-        """The ids at these positions; None where the endpoint has no block."""
+        """The ids at these positions; None where the endpoint has no block.
+
+        Raises Contradiction `unlinked` where one block is not the parent of the next: whoever makes ids up, or was on
+        its way from one branch to another, cannot say where branches part."""
         calls = [Call("eth_getBlockByNumber", (hex(position), False)) for position in positions]
-        found = await self._batched("headers", calls, HEAD)
+        found = await self._batched("headers", calls, LINK)
         cursors: list[Cursor | None] = []
+        ids: dict[int, str] = {}
         for position, block in zip(positions, found, strict=True):
             if block is not None and block.number != hex(position):
                 raise BadAnswer(f"{self.endpoint.label} gave block {block.number} for {position}")
             cursors.append(None if block is None else Cursor(position, block.hash.lower()))
+            if block is not None:
+                ids[position] = block.hash.lower()
+        for position, block in zip(positions, found, strict=True):
+            parent = ids.get(position - 1)
+            if block is not None and parent is not None and block.parent_hash.lower() != parent:
+                raise lie("unlinked", f"Block {position} has the parent {block.parent_hash}, not {parent}", position)
         return cursors
 
     async def height(self) -> int:

@@ -53,6 +53,14 @@ class Head(msgspec.Struct, gc=False, rename="camel"):
     timestamp: str
 
 
+class Link(msgspec.Struct, gc=False, rename="camel"):
+    """The few fields of a block that place it on its chain."""
+
+    number: str
+    hash: str
+    parent_hash: str
+
+
 class ListedBlock(Header, gc=False, rename="camel"):
     """A block with the hashes of its transactions: how many receipts there must be, and of what."""
 
@@ -90,6 +98,7 @@ LOG_COLUMNS: Shape[LogTable | list[Log]] = Shape(list[msgspec.Raw], _columns)
 HEADER: Shape[Header | None] = Shape(Header | None)
 LISTED: Shape[ListedBlock | None] = Shape(ListedBlock | None)
 HEAD: Shape[Head | None] = Shape(Head | None)
+LINK: Shape[Link | None] = Shape(Link | None)
 BLOCK: Shape[FullBlock | None] = Shape(FullBlock | None)
 RECEIPT: Shape[Receipt | None] = Shape(Receipt | None)
 RECEIPTS: Shape[list[Receipt] | None] = Shape(list[Receipt] | None)
