@@ -6,6 +6,7 @@ _LIES = "unit/evm/test_lies.py::test_lies_are_refused_under_their_name"
 _SOURCE = "unit/evm/test_source.py"
 _HEADS = "unit/evm/test_heads.py"
 _PROVE = "unit/evm/test_prove.py"
+_RECEIPTS = "unit/evm/test_columns_path.py::test_the_checks_of_receipts_see_what_is_wrong"
 _COLUMNS = "unit/evm/test_columns_path.py::test_the_checks_of_columns_see_what_is_wrong"
 
 
@@ -105,7 +106,7 @@ CHECKS = (
     Mutant(
         "columns-of-another-block",
         "sources/evm/accept.py",
-        "return bool((table.block_hash == known[place]).all())",
+        "return known is not None and bool((table.block_hash == known[place]).all())",
         "return True",
         "logs in columns may be of another block of that number",
         f"{_COLUMNS}[block hash]",
@@ -133,6 +134,30 @@ CHECKS = (
         "        if False:",
         "logs in columns may come twice",
         f"{_COLUMNS}[twice]",
+    ),
+    Mutant(
+        "receipts-in-columns-past-their-blooms",
+        "sources/evm/accept.py",
+        "(not blooms or _make_blooms(",
+        "(True or _make_blooms(",
+        "logs of receipts in columns need not make the blooms",
+        f"{_RECEIPTS}[bloom]",
+    ),
+    Mutant(
+        "receipts-in-columns-of-other-transactions",
+        "sources/evm/accept.py",
+        "and bool((table.transaction_hash == known[of_receipt]).all())",
+        "and True",
+        "logs in columns may be of another transaction than their receipt",
+        f"{_RECEIPTS}[name]",
+    ),
+    Mutant(
+        "receipts-in-columns-with-holes",
+        "sources/evm/accept.py",
+        "and bool((table.log_index == within).all())",
+        "and True",
+        "log indices of whole blocks in columns may have gaps",
+        f"{_RECEIPTS}[log index]",
     ),
     Mutant(
         "template-loosely-compared",
