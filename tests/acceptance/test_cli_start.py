@@ -74,6 +74,22 @@ def test_a_command_loads_what_it_uses(tmp_path: Path) -> None:
     assert {"aiohttp", "prometheus_client"} <= loaded_by_command(tmp_path, "run", "--until", "20")
 
 
+def test_a_start_looks_for_no_garbage(tmp_path: Path) -> None:
+    """What a start makes stays to the end, so looking for garbage in it finds none, and takes a tenth of the time."""
+    RecordedProject.create(tmp_path)
+    code = """
+import gc
+from gapless.cli import main
+found = []
+gc.callbacks.append(lambda phase, _: found.append(phase))
+try:
+    main(["config", "check"])
+except SystemExit as end:
+    assert (end.code, found) == (0, [])
+"""
+    loaded_by(code, tmp_path)
+
+
 def test_version(tmp_path: Path) -> None:
     """The version is one line."""
     assert RecordedProject(tmp_path).ok("--version") == f"gapless {gapless.__version__}\n"
