@@ -35,6 +35,12 @@ class RunFailed(Exception):
     """The measured program did not end well; the message has what it said."""
 
 
+def _as_installed(environment: Mapping[str, str]) -> dict[str, str]:
+    """A program that is installed has its byte code beside it; some development set-ups keep Python from writing it, and
+    then every start would compile everything anew."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def measured(
     command: Sequence[str],
     folder: Path,
@@ -56,7 +62,7 @@ def measured(
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env={**_as_installed(os.environ), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
