@@ -36,8 +36,8 @@ class RunFailed(Exception):
 
 
 def _as_installed(environment: Mapping[str, str]) -> dict[str, str]:
-    """A program that is installed has its byte code beside it; some development set-ups keep Python from writing it, and
-    then every start would compile everything anew."""
+    """A program that is installed has its byte code beside it; some development set-ups keep Python from writing it,
+    and then every start would compile everything anew."""
     return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
