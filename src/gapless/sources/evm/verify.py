@@ -445,7 +445,7 @@ def check_filtered_logs(
             continue
         if group:
             pairs = {(log.address, log.topics[0] if log.topics else None) for log in group}
-            for pair in pairs - asked:
+            for pair in sorted(pairs - asked, key=str):
                 if not _wants(clauses, pair):
                     raise lie("not_asked_for", f"A log of {pair[0]} with topic {pair[1]} was not asked for", position)
                 asked.add(pair)
@@ -536,7 +536,7 @@ def _check_group(
     if exact:
         admitted = _header_bloom(header, position)
         if exact & admitted != exact:
-            value = next(v for v in addresses | topics if not bloom.contains(admitted, bloom.bits(v)))
+            value = min(v for v in addresses | topics if not bloom.contains(admitted, bloom.bits(v)))
             raise lie("not_in_bloom", f"The bloom of block {position} denies {value}, which is in a log", position)
     return exact
 
