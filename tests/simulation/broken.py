@@ -4,9 +4,9 @@ A fault is put in for the length of a `with`, by replacing one function of the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -18,12 +18,14 @@ from gapless.engine.lease import LeaseKeeper
 from gapless.engine.pipeline import Pipeline
 from gapless.engine.state import StateCache
 from gapless.errors import CommitUnknown, StoreUnavailable
-from gapless.model import Fence
+from gapless.model import Cursor, Fence
 from gapless.sources.evm import verify
+from gapless.sources.evm.reader import Reader
+from gapless.sources.evm.rpc import HEAD, Call
 from gapless.sources.evm.source import EvmSource
 from gapless.store.memory import MemoryStore
 from gapless.store.memory_books import MemoryBooks
-from gapless.testing import Behaviour, DuplicateLog, ForeignBlock, ForeignReceipts, ReceiptsMiscounted, Unlinked
+from gapless.testing import DuplicateLog, ForeignBlock, ForeignReceipts, Html, ReceiptsMiscounted, Unlinked
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Broken:
     """So many seeds at most until it is noticed."""
     first: int = 1
     """The first seed tried: where it takes many, a later one spares time."""
-    lies: tuple[Behaviour, ...] = ()
-    """What nodes say in these seeds, where only one kind of lie can show the fault; none: what each seed draws."""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the plan in the place of those that each seed draws, for what shows in one kind of setting only."""
 
     @contextmanager
     def put_in(self) -> Iterator[None]:
@@ -150,6 +152,12 @@ def _loose_headers() -> Callable[..., Any]:
     return check_headers
 
 
+async def _any_ids(self: Reader, positions: Sequence[int]) -> list[Cursor | None]:
+    calls = [Call("eth_getBlockByNumber", (hex(position), False)) for position in positions]
+    found = await self._batched("headers", calls, HEAD)
+    return [None if block is None else Cursor(at, block.hash) for at, block in zip(positions, found, strict=True)]
+
+
 def _any_receipts(header: Any, transactions: Any, receipts: Any, *_: Any) -> list[Any]:
     return [log for receipt in receipts if receipt is not None for log in receipt.logs]
 
@@ -205,7 +213,7 @@ BROKEN: tuple[Broken, ...] = (
         "a log that comes twice is taken twice",
         ((verify, "_in_order", _first_of_two),),
         60,
-        lies=(DuplicateLog(),),
+        setting={"lies": (DuplicateLog(),)},
     ),
     Broken(
         "blind_retry",
@@ -238,7 +246,8 @@ BROKEN: tuple[Broken, ...] = (
         "mending_doubles",
         "what is fetched again is put beside what was there",
         ((MemoryStore, "replace", _doubling_replace),),
-        100,
+        60,
+        first=30,
     ),
     Broken(
         "uncommitted_kept",
@@ -250,7 +259,8 @@ BROKEN: tuple[Broken, ...] = (
         "memory_trusted",
         "back in the lead, state in memory is taken for the database's",
         ((Pipeline, "forget", lambda self: None),),
-        100,
+        60,
+        first=31,
     ),
     Broken(
         "evicts_uncommitted",
@@ -275,20 +285,36 @@ BROKEN: tuple[Broken, ...] = (
         "never_asks_for_less",
         "a range that takes longer than one fetch may is asked for again as it was (what seed 26 found)",
         ((EvmSource, "_ask_for_less", lambda self, positions: None),),
-        150,
+        60,
+        setting={"request_seconds": 3.0, "latency_seconds": 0.6},
+    ),
+    Broken(
+        "made_up_ids_believed",
+        "ids that do not link tell where branches part (what seed 209 found)",
+        ((Reader, "cursors", _any_ids),),
+        60,
+        first=20,
+        setting={
+            "nodes": 2,
+            "verify": "checked",
+            "lies": (Unlinked(),),
+            "faults": (Html(200),),
+            "events": {"mine": 3.0, "fork": 1.0, "ease": 0.5},
+            "steps": 50,
+        },
     ),
     Broken(
         "links_unchecked",
         "headers of one range need not link",
         ((verify, "check_headers", _loose_headers()),),
         60,
-        lies=(ForeignBlock(), Unlinked()),
+        setting={"lies": (ForeignBlock(), Unlinked())},
     ),
     Broken(
         "receipts_unchecked",
         "receipts are taken as they come",
         ((verify, "check_receipts", _any_receipts),),
         60,
-        lies=(ForeignReceipts(), ReceiptsMiscounted()),
+        setting={"lies": (ForeignReceipts(), ReceiptsMiscounted())},
     ),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tests.simulation.ledger import (
     BalancesFold,
@@ -17,7 +18,6 @@ from tests.simulation.ledger import (
     transfers_app,
 )
 
-from gapless.testing import Behaviour
 from gapless.testing.simulated_world import SimulatedApp
 from gapless.testing.simulation import Outcome, run, subject_of
 from gapless.testing.simulation_plan import draw_plan
@@ -36,12 +36,15 @@ def subjects() -> tuple[SimulatedApp, ...]:
     )
 
 
-def play(seed: int, *, tell: Callable[[str], None] | None = None, lies: tuple[Behaviour, ...] = ()) -> Outcome:
-    """One seed: its app, and in a share of the seeds SQLite in the place of memory. `lies`: told in the place of those
-    that the seed draws, where there are any."""
+def play(seed: int, *, tell: Callable[[str], None] | None = None, setting: Mapping[str, Any] | None = None) -> Outcome:
+    """One seed: its app, and in a share of the seeds SQLite in the place of memory. `setting`: fields of the plan in
+    the place of what the seed draws."""
     plan, subject = draw_plan(seed), subjects()[seed % 3]
-    if lies:
-        plan = replace(plan, lies=lies, events=plan.events | {"lie": 3.0})
+    if setting:
+        plan = replace(plan, **setting)
+        always = {"lie": 3.0} if "lies" in setting else {}
+        always |= {"fault": 3.0} if "faults" in setting else {}
+        plan = replace(plan, events=plan.events | always)
     if on_sqlite(seed):
         with TemporaryDirectory(prefix="gapless-simulation-") as folder:
             return run(plan, subject, path=Path(folder) / "seed.db", tell=tell)

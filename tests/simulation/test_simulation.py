@@ -99,7 +99,7 @@ def noticed_after(broken: Broken, seeds_max: int) -> int | None:
         in_memory = (seed for seed in itertools.count(broken.first) if not on_sqlite(seed))  # the faults are there
         for tried, seed in enumerate(itertools.islice(in_memory, seeds_max), 1):
             try:
-                play(seed, lies=broken.lies)
+                play(seed, setting=broken.setting)
             except Exception:  # noqa: BLE001 - however it shows
                 return tried
     return None

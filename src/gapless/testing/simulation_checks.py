@@ -95,8 +95,7 @@ class Checker:
         if kind == "commit":
             self._check_place(batch, expected)
             self.commits += 1
-        else:
-            self.damaged -= set(range(first.position, last.position + 1))
+        self.damaged -= set(range(first.position, last.position + 1))
         self._check_rows(first.position, last.position)
         self._check_state()
         if self.commits % self._full_check_every == 0:
@@ -186,6 +185,7 @@ class Checker:
     def check_all(self) -> None:
         """Every table against the whole committed prefix."""
         cursor = self.store.cursor(self._source)
+        self.damaged = {p for p in self.damaged if cursor is not None and p <= cursor.position}
         self._check_state()
         if cursor is None:
             held = [t.name for t in self._facts if self.store.row_count(t)]
