@@ -51,7 +51,16 @@ class Prober:
             upper = first
         if common is not None:
             return plan.Fork(common, parted)
-        return self._without_common(parted, lowest)
+        return await self._confirmed(self._without_common(parted, lowest))
+
+    async def _confirmed(self, fork: plan.Fork | None) -> plan.Fork | None:
+        """That nothing is common is believed of a chain only: whoever makes ids up contradicts itself when it is asked
+        for neighbours, and another one that has ours says so."""
+        if fork is None or fork.parted is None:
+            return fork
+        first = fork.parted.position
+        view = await self._look(range(first, min(first + _PROBE_POSITIONS, self.cursor.position + 1)))
+        return fork if view.common is None and view.parted == fork.parted else None
 
     def _without_common(self, parted: Cursor | None, lowest: int) -> plan.Fork | None:
         """Nothing from the lowest position looked at upwards is common. Where the branches part higher up than that,
