@@ -88,7 +88,7 @@ soak: $(VENV)/.installed-anvil  ## FAULTS_SOAK_MINUTES (10) of following a real 
 	$(PYTEST) -m soak -s tests/faults
 
 .PHONY: mutation
-mutation: $(VENV)/.installed-all  ## break the safety code in 200 ways, one at a time: a test must notice each
+mutation: $(VENV)/.installed-all  ## break the safety code in 276 ways, one at a time: a test must notice each
 	$(PY) -m tests.mutation
 
 # matplotlib draws the pictures; without it there are tables.
