@@ -333,10 +333,11 @@ def test_deriving_has_a_thread_for_each_source() -> None:
 
     async def scenario() -> None:
         threads = Threads(derivers_max=2)
-        release = threading.Event()
-        slow = asyncio.create_task(threads.derive(lambda: release.wait(10)))
+        begun, release = threading.Event(), threading.Event()
+        slow = asyncio.create_task(threads.derive(lambda: begun.set() or release.wait(10)))
         async with asyncio.timeout(5):
             assert await threads.derive(lambda: 7) == 7
+            assert await asyncio.to_thread(begun.wait, 5)
         assert not await threads.close(0.05)
         release.set()
         assert await slow
