@@ -220,17 +220,17 @@ class _Places:
     def of(self, column: Text) -> np.ndarray:
         """The three bits of each value."""
         values = byte_strings(column)
-        try:
-            rows = np.fromiter(map(self._rows.__getitem__, values), np.int64, len(values))
-        except KeyError:
-            self._learn(values)
-            rows = np.fromiter(map(self._rows.__getitem__, values), np.int64, len(values))
-        return self._bits[rows]
+        rows = list(map(self._rows.get, values))
+        if None in rows:
+            self._learn([value for value, row in zip(values, rows, strict=True) if row is None], values)
+            rows = list(map(self._rows.get, values))
+        return self._bits[np.array(rows, np.int64)]
 
-    def _learn(self, values: Sequence[bytes]) -> None:
+    def _learn(self, unknown: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Where too many are known, all but `values` are forgotten."""
         if len(self._rows) > self._values_max:
-            self._rows, self._bits = {}, self._bits[:0]
-        new = [value for value in dict.fromkeys(values) if value not in self._rows]
+            self._rows, self._bits, unknown = {}, self._bits[:0], values
+        new = list(dict.fromkeys(unknown))
         found = np.array([bloom.places(value) for value in new], np.int16)
         self._rows |= zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True)
         self._bits = np.concatenate([self._bits, found])
