@@ -84,6 +84,7 @@ class Course:
         with scratch(self.config, self.schema, clock) as place:
             tell(f"measuring the database, in {place.schema.app}")
             written = stages.write(place, identity, sample, clock, self._share("write"))
+            await clock.sleep(0)  # a Ctrl-C during the writing, which does not wait for anything, is heard here
             sample.batches.clear()
             tell("measuring a run")
             running = build_source_at(self.wired, self.url, clock)
